@@ -1,0 +1,812 @@
+//! One container on its way from log to output: read, render, hold against what the output has, append, and the
+//! commits that each of these must wait for.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use memchr::memchr_iter;
+
+use crate::agent::pipe::{Flow, Pipe, Tally};
+use crate::assemble::LatePieces;
+use crate::batch::Batch;
+use crate::checkpoint::{Epoch, Ladder, Rung, Shape};
+use crate::config::limits::{OWED_BYTES_MAX, QUANTUM_BYTES, SILENCE, SILENCE_NON_BLOCKING, SILENCE_STOPPED};
+use crate::format::Metadata;
+use crate::loss::{Loss, Reason};
+use crate::sink::Place;
+use crate::sink::align::{Offer, Replay};
+use crate::sink::file::{Meddling, Output};
+use crate::sink::journal::Began;
+use crate::sys::Os;
+use crate::tail::{Chunk, Lineage, Look};
+
+/// What the engine's files say of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    pub metadata: Metadata,
+    /// Nanoseconds since the Unix epoch; orders containers that use one output after the other.
+    pub created_ns: i128,
+    pub running: bool,
+    /// Docker's word for it.
+    pub state: &'static str,
+    /// `mode=non-blocking`: the engine drops pieces when its ring is full.
+    pub non_blocking: bool,
+}
+
+/// What a turn may use.
+pub struct Turn<'a, O: Os> {
+    pub os: &'a O,
+    /// The agent's one read buffer.
+    pub buffer: &'a mut Vec<u8>,
+    pub now: Duration,
+    pub tally: &'a mut Tally,
+    pub losses: &'a mut Vec<Loss>,
+    pub meddled: &'a mut Vec<Meddling>,
+}
+
+/// How a turn went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Went {
+    /// Bytes were read.
+    Moved,
+    /// Nothing new.
+    Quiet,
+    /// It waits for a commit, or for its output.
+    Blocked,
+    /// The container is gone and everything of it was read.
+    Finished,
+}
+
+/// What could not be done, and to what.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    #[error("cannot read {0}: {1}")]
+    Source(PathBuf, #[source] io::Error),
+    #[error("cannot write {0}: {1}")]
+    Output(PathBuf, #[source] io::Error),
+}
+
+impl Trouble {
+    /// As the rate limit and the metric know it.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Trouble::Source(..) => "source",
+            Trouble::Output(..) => "output",
+        }
+    }
+
+    pub fn error(&self) -> &io::Error {
+        match self {
+            Trouble::Source(_, error) | Trouble::Output(_, error) => error,
+        }
+    }
+}
+
+/// Where a container stands with its output.
+pub enum Stage<O: Os> {
+    /// Its output isn't open: another container writes there, or nothing was tried yet.
+    Waiting,
+    /// Rendered records are held against what the output has.
+    Replaying { output: Output<O>, replay: Box<Replay<O>> },
+    /// Records go to the end of the output.
+    Appending { output: Output<O> },
+}
+
+/// What must be committed before the container goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Barrier {
+    /// End the segment.
+    pub rotate: bool,
+    /// Leave the output to another container, or for another name.
+    pub release: bool,
+}
+
+/// A commit that is on its way.
+pub struct InFlight {
+    ladder: Ladder,
+    barrier: Option<Barrier>,
+    crc: u32,
+    place: Place,
+    synced: bool,
+}
+
+/// What the agent needs to make a row's commit.
+pub struct Commit<O: Os> {
+    pub ladder: Ladder,
+    pub rotate: Option<crate::sink::rotate::Rotate<O>>,
+    pub sync: Option<O::File>,
+    /// The settings changed, or the container is new to the output: from here on they count.
+    pub epoch: Option<Epoch>,
+    /// Where the log was begun, for a container that didn't begin at the beginning.
+    pub began: Option<Began>,
+}
+
+pub struct Container<O: Os> {
+    pub id: String,
+    pub facts: Facts,
+    /// The output its metadata asks for, below log-path.
+    pub route: String,
+    /// The settings its records should have.
+    pub shape: Shape,
+    pub lineage: Lineage<O>,
+    pub stage: Stage<O>,
+    /// The output that the ladder is about.
+    pub ladder_route: String,
+    pub ladder: Ladder,
+    pub began: Option<Began>,
+    /// Its directory is gone.
+    pub removed: bool,
+    pub(super) pipe: Pipe,
+    pub(super) batch: Batch,
+    pub(super) barrier: Option<Barrier>,
+    in_flight: Option<InFlight>,
+    /// Decided since the last commit: nothing may be appended before it.
+    pub(super) undecided: bool,
+    /// The incarnation that a commit must name first is larger than a commit may carry.
+    front_is_large: bool,
+    pub(super) dirty: bool,
+    synced_at: Duration,
+    moved_at: Duration,
+    /// `--until` was reached.
+    later: bool,
+    finished: bool,
+    quiet: bool,
+    /// It left its output for another container, or another name; source and open lines stay.
+    released: bool,
+    /// At least one of its commits is durable.
+    stored: bool,
+    /// Bytes behind the last whole line when it was last quiet.
+    pub rest_bytes: u64,
+}
+
+impl<O: Os> Container<O> {
+    pub fn new(
+        id: &str,
+        directory: PathBuf,
+        facts: Facts,
+        route: String,
+        shape: Shape,
+        until_ns: Option<i128>,
+    ) -> Self {
+        Container {
+            id: id.to_owned(),
+            lineage: Lineage::new(&directory, id, []),
+            pipe: Pipe::new(shape.clone(), Default::default(), until_ns),
+            facts,
+            ladder_route: route.clone(),
+            route,
+            shape,
+            stage: Stage::Waiting,
+            ladder: Ladder::default(),
+            began: None,
+            removed: false,
+            batch: Batch::default(),
+            barrier: None,
+            in_flight: None,
+            undecided: false,
+            front_is_large: false,
+            dirty: false,
+            synced_at: Duration::ZERO,
+            moved_at: Duration::ZERO,
+            later: false,
+            finished: false,
+            quiet: false,
+            released: false,
+            stored: false,
+            rest_bytes: 0,
+        }
+    }
+
+    /// Everything that was there when it was last looked at is in the output, and no decision is open.
+    pub fn is_drained(&self) -> bool {
+        self.quiet
+            && self.batch.is_empty()
+            && !self.undecided
+            && self.barrier.is_none()
+            && !matches!(self.stage, Stage::Replaying { .. })
+    }
+
+    /// As far as `--until` lets it.
+    pub fn is_drained_so_far(&self) -> bool {
+        self.batch.is_empty()
+            && !self.undecided
+            && self.barrier.is_none()
+            && matches!(self.stage, Stage::Appending { .. })
+    }
+
+    pub fn is_released(&self) -> bool {
+        self.released
+    }
+
+    pub fn is_stored(&self) -> bool {
+        self.stored
+    }
+
+    /// Whether the log holds bytes beyond what was read, or ended.
+    pub fn has_unread(&self, os: &O) -> bool {
+        let grown = self
+            .lineage
+            .front()
+            .is_some_and(|front| front.stat(os).is_ok_and(|stat| stat.size != front.offset + self.rest_bytes));
+        grown || self.lineage.len() > 1 || self.has_open_line() || self.removed && !self.finished
+    }
+
+    /// Goes on behind what others wrote meanwhile, or under another name.
+    pub fn reopen(&mut self, os: &O, at: &crate::agent::opening::OutputAt) -> Result<(), Trouble> {
+        assert!(self.batch.is_empty(), "an output is left only when nothing is owed");
+        let output = Output::find(os, &at.path, at.mode, at.limit, at.segment_min)
+            .map_err(|error| Trouble::Output(at.path.clone(), error))?;
+        self.ladder = Ladder::default();
+        self.ladder_route = self.route.clone();
+        self.pipe.set_shape(self.shape.clone());
+        self.stage = Stage::Appending { output };
+        self.barrier = Some(Barrier::default());
+        self.undecided = true;
+        self.dirty = true;
+        self.released = false;
+        Ok(())
+    }
+
+    /// Lets the oldest deleted incarnation go unread. Gives the bytes it held, and what is lost with it.
+    pub fn shed(&mut self, os: &O) -> (u64, Vec<Loss>) {
+        let Some((bytes, range, is_last)) = self.lineage.oldest_deleted(os) else {
+            return (0, Vec::new());
+        };
+        if is_last || self.in_flight.is_some() {
+            return (0, Vec::new()); // The engine still writes there, or a commit names it.
+        }
+        let loss = Loss {
+            container: self.id.clone(),
+            name: self.facts.metadata.name.clone(),
+            reason: Reason::HeldMax,
+            file: self.lineage.log().file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            start: Some(range.start),
+            end: Some(range.end),
+            first_time: self.pipe.last_time.map(|time| time.to_string()),
+            last_time: None,
+            noticed_ns: os.wall_ns(),
+            detail: "deleted logs held more than --held-max".to_owned(),
+        };
+        if self.lineage.pass(os).is_err() {
+            return (0, Vec::new());
+        }
+        self.undecided = true;
+        self.dirty = true;
+        if self.barrier.is_none() && matches!(self.stage, Stage::Appending { .. }) {
+            self.barrier = Some(Barrier::default());
+        }
+        (bytes, vec![loss])
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.finished && self.is_drained()
+    }
+
+    /// Nothing of it waits for a commit.
+    pub fn is_committed(&self) -> bool {
+        !self.dirty && self.in_flight.is_none() && self.barrier.is_none()
+    }
+
+    pub fn is_open(&self) -> bool {
+        !matches!(self.stage, Stage::Waiting)
+    }
+
+    pub fn has_later(&self) -> bool {
+        self.later
+    }
+
+    pub fn has_open_line(&self) -> bool {
+        self.pipe.assembler.has_open_chain()
+    }
+
+    pub fn waits_for_commit(&self) -> bool {
+        self.barrier.is_some()
+    }
+
+    pub fn place(&self) -> Option<Place> {
+        self.output().map(Output::place)
+    }
+
+    pub fn output(&self) -> Option<&Output<O>> {
+        match &self.stage {
+            Stage::Waiting => None,
+            Stage::Replaying { output, .. } | Stage::Appending { output } => Some(output),
+        }
+    }
+
+    pub fn rest_output(&mut self) {
+        if let Stage::Appending { output } = &mut self.stage {
+            output.rest();
+        }
+    }
+
+    /// One turn: at most a quantum of bytes.
+    pub fn turn(&mut self, turn: &mut Turn<'_, O>) -> Result<Went, Trouble> {
+        if self.barrier.is_some() || !self.is_open() {
+            return Ok(Went::Blocked);
+        }
+        if matches!(self.stage, Stage::Appending { .. }) && !self.batch.is_empty() {
+            self.write(turn)?;
+            if !self.batch.is_empty() || self.barrier.is_some() {
+                return Ok(Went::Blocked);
+            }
+        }
+        if self.takes_new_shape() {
+            return Ok(Went::Blocked);
+        }
+        let missing = match self.lineage.look(turn.os) {
+            Ok(look) => look == Look::Missing,
+            Err(error) => return Err(self.source_trouble(error)),
+        };
+        self.quiet = false;
+        let moved = self.read_on(turn, missing)?;
+        if moved {
+            self.moved_at = turn.now;
+            self.dirty = true;
+        } else {
+            self.quiet = true;
+            self.source_ended(turn)?;
+        }
+        self.settle(turn)?;
+        Ok(match (moved, self.finished, self.barrier) {
+            (true, ..) => Went::Moved,
+            (false, true, None) => Went::Finished,
+            (false, _, Some(_)) => Went::Blocked,
+            (false, false, None) => Went::Quiet,
+        })
+    }
+
+    /// Brings what was rendered to the output, or asks for the commit that must come first.
+    fn settle(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
+        if !matches!(self.stage, Stage::Appending { .. }) {
+            return Ok(());
+        }
+        if self.undecided {
+            self.barrier = Some(Barrier::default());
+            return Ok(());
+        }
+        self.write(turn)
+    }
+
+    /// At a moment when nothing is on the way: other settings, or another name.
+    fn takes_new_shape(&mut self) -> bool {
+        if !matches!(self.stage, Stage::Appending { .. }) || !self.batch.is_empty() {
+            return false;
+        }
+        if self.route != self.ladder_route {
+            self.barrier = Some(Barrier { rotate: false, release: true });
+            return true;
+        }
+        if self.pipe.shape() != &self.shape {
+            self.pipe.set_shape(self.shape.clone());
+            self.barrier = Some(Barrier::default());
+            return true;
+        }
+        false
+    }
+
+    fn read_on(&mut self, turn: &mut Turn<'_, O>, missing: bool) -> Result<bool, Trouble> {
+        let mut moved = false;
+        loop {
+            if self.later || self.finished || self.batch.len() >= self.batch_max() || self.barrier.is_some() {
+                return Ok(moved);
+            }
+            let chunk = match self.lineage.read(turn.os, turn.buffer) {
+                Ok(chunk) => chunk,
+                Err(error) => return Err(self.source_trouble(error)),
+            };
+            match chunk {
+                Chunk::Lines { offset, bytes } => self.lines(turn, offset, bytes)?,
+                Chunk::Waste { offset, bytes, nul } => self.waste(turn, offset, bytes, nul)?,
+                Chunk::Rewritten { lost } => {
+                    if !lost.is_empty() {
+                        let loss = self.loss(turn, Reason::Truncated, Some(lost.start), Some(lost.end));
+                        turn.losses.push(loss);
+                    }
+                    self.undecided = true;
+                }
+                Chunk::Quiet { rest } => {
+                    self.rest_bytes = rest;
+                    if !self.end_generation(turn, rest, missing)? {
+                        return Ok(moved);
+                    }
+                }
+            }
+            moved = true;
+        }
+    }
+
+    /// How many rendered bytes a turn may gather.
+    fn batch_max(&self) -> usize {
+        if self.undecided {
+            // They go into the commit, so only small incarnations are read ahead of it.
+            return if self.front_is_large { 0 } else { OWED_BYTES_MAX };
+        }
+        match &self.stage {
+            // Not much beyond what the segment holds: the rest would go into the rotation's commit.
+            Stage::Appending { output } => output.room().clamp(1, QUANTUM_BYTES as u64) as usize,
+            _ => QUANTUM_BYTES,
+        }
+    }
+
+    fn lines(&mut self, turn: &mut Turn<'_, O>, offset: u64, bytes: std::ops::Range<usize>) -> Result<(), Trouble> {
+        let batch_max = self.batch_max();
+        let buffer = std::mem::take(turn.buffer);
+        let text = &buffer[bytes];
+        let mut start = 0;
+        let mut last = 0..0;
+        let mut result = Ok(());
+        for newline in memchr_iter(b'\n', text) {
+            let line = &text[start..newline];
+            if self.pipe.line(line, offset + start as u64, &mut self.batch, turn.tally) == Flow::Later {
+                self.later = true;
+                break;
+            }
+            last = start..newline + 1;
+            start = newline + 1;
+            if matches!(self.stage, Stage::Replaying { .. }) {
+                result = self.hold_against_output(turn);
+                if result.is_err() || matches!(self.stage, Stage::Appending { .. }) {
+                    break; // What follows goes by other rules.
+                }
+            } else if self.batch.len() >= batch_max {
+                break;
+            }
+        }
+        if start > 0 {
+            self.lineage.advance(offset + start as u64, &text[last]);
+        }
+        *turn.buffer = buffer;
+        self.note_unparsed(turn);
+        result
+    }
+
+    fn note_unparsed(&mut self, turn: &mut Turn<'_, O>) {
+        for unparsed in std::mem::take(&mut turn.tally.unparsed) {
+            let reason = match unparsed.fault {
+                crate::decode::Fault::Nul => Reason::Nul,
+                _ => Reason::Malformed,
+            };
+            let mut loss = self.loss(turn, reason, Some(unparsed.start), Some(unparsed.end));
+            loss.first_time = unparsed.after.map(|time| time.to_string());
+            loss.detail = unparsed.fault.name().to_owned();
+            turn.losses.push(loss);
+        }
+    }
+
+    fn waste(&mut self, turn: &mut Turn<'_, O>, offset: u64, bytes: u64, nul: bool) -> Result<(), Trouble> {
+        if let Err(error) = self.lineage.pass_over(turn.os, offset, bytes) {
+            return Err(self.source_trouble(error));
+        }
+        let reason = if nul { Reason::Nul } else { Reason::Malformed };
+        let loss = self.loss(turn, reason, Some(offset), Some(offset + bytes));
+        turn.losses.push(loss);
+        Ok(())
+    }
+
+    /// The oldest incarnation gives no more. Goes on to the next one when that is final; true if anything moved.
+    fn end_generation(&mut self, turn: &mut Turn<'_, O>, rest: u64, missing: bool) -> Result<bool, Trouble> {
+        let Some(front) = self.lineage.front() else {
+            self.finished = self.removed;
+            return Ok(false);
+        };
+        let last = self.lineage.len() == 1;
+        let unlinked = front.stat(turn.os).map_err(|error| self.source_trouble(error))?.links == 0;
+        let gone = last && self.removed && missing && unlinked;
+        let succeeded =
+            !last && self.lineage.successor_is_filled(turn.os).map_err(|error| self.source_trouble(error))?;
+        if !gone && !succeeded {
+            return Ok(false);
+        }
+        if !self.undecided && !self.batch.is_empty() && matches!(self.stage, Stage::Appending { .. }) {
+            self.write(turn)?; // It belongs to an incarnation the last commit knows.
+            if !self.batch.is_empty() || self.barrier.is_some() {
+                return Ok(false);
+            }
+        }
+        if rest > 0 {
+            self.final_rest(turn, rest)?;
+        }
+        if let Some(damage) = self.lineage.front().and_then(|front| front.damage()).map(str::to_owned) {
+            let offset = self.lineage.front().map(|front| front.offset);
+            let mut loss = self.loss(turn, Reason::Damaged, offset, None);
+            loss.detail = damage;
+            turn.losses.push(loss);
+        }
+        if gone {
+            self.pipe.end_open_lines(LatePieces::Impossible, &mut self.batch, turn.tally);
+            self.finished = true;
+            self.hold_rest_against_output(turn)?;
+        }
+        self.lineage.pass(turn.os).map_err(|error| self.source_trouble(error))?;
+        self.undecided = true;
+        self.front_is_large = self.lineage.front().is_some_and(|front| {
+            front.is_compressed() || front.stat(turn.os).is_ok_and(|stat| stat.size > OWED_BYTES_MAX as u64)
+        });
+        Ok(true)
+    }
+
+    /// The end of an incarnation that has no newline: a whole record that lost it, or a torn one.
+    fn final_rest(&mut self, turn: &mut Turn<'_, O>, rest: u64) -> Result<(), Trouble> {
+        let (offset, range) = match self.lineage.rest(turn.os, turn.buffer, rest) {
+            Ok(rest) => rest,
+            Err(error) => return Err(self.source_trouble(error)),
+        };
+        if range.is_empty() {
+            return Ok(());
+        }
+        let buffer = std::mem::take(turn.buffer);
+        let text = &buffer[range];
+        if self.pipe.line(text, offset, &mut self.batch, turn.tally) == Flow::Later {
+            self.later = true;
+        } else {
+            self.lineage.advance(offset + text.len() as u64, text);
+        }
+        *turn.buffer = buffer;
+        self.note_unparsed(turn);
+        self.hold_rest_against_output(turn)
+    }
+
+    /// Nothing new came. Lines that no byte will end are ended by decision, and a comparison with the output is over.
+    fn source_ended(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
+        if self.pipe.assembler.has_open_chain() && !self.later && turn.now >= self.moved_at + self.silence() {
+            self.pipe.end_open_lines(LatePieces::Possible, &mut self.batch, turn.tally);
+            self.undecided = true;
+            self.dirty = true;
+            self.hold_rest_against_output(turn)?;
+        }
+        if let Stage::Replaying { .. } = &self.stage {
+            self.end_replay(turn)?;
+        }
+        Ok(())
+    }
+
+    /// When an open line that grows no more is ended, counted from its last piece.
+    pub fn silence(&self) -> Duration {
+        match (self.facts.running, self.facts.non_blocking) {
+            (false, _) => SILENCE_STOPPED,
+            (true, true) => SILENCE_NON_BLOCKING,
+            (true, false) => SILENCE,
+        }
+    }
+
+    fn hold_rest_against_output(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
+        match self.stage {
+            Stage::Replaying { .. } => self.hold_against_output(turn),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes from the batch what the output has; when the output ends, the rest is to be appended.
+    pub(super) fn hold_against_output(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
+        let Stage::Replaying { output, replay } = &mut self.stage else {
+            return Ok(());
+        };
+        let path = output.path().to_owned();
+        let mut n_there = 0;
+        let mut over = false;
+        for record in self.batch.records() {
+            let offer = replay.offer(turn.os, output, record).map_err(|error| Trouble::Output(path.clone(), error))?;
+            match offer {
+                Offer::Present | Offer::Stashed => n_there += record.len(),
+                Offer::Ends { already } => {
+                    n_there += already;
+                    over = true;
+                }
+                Offer::GiveUp => over = true,
+            }
+            if over {
+                break;
+            }
+            let place = replay.place();
+            if let Some(shape) = self.ladder.shape_at(place)
+                && shape != self.pipe.shape()
+            {
+                self.pipe.set_shape(shape.clone());
+            }
+        }
+        self.batch.advance(n_there);
+        if over { self.end_replay(turn) } else { Ok(()) }
+    }
+
+    /// From here on records are appended, after a commit that says so.
+    fn end_replay(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
+        let Stage::Replaying { mut output, replay } = std::mem::replace(&mut self.stage, Stage::Waiting) else {
+            return Ok(());
+        };
+        let path = output.path().to_owned();
+        let (unmatched, repaired) = (replay.unmatched_bytes, replay.repaired_bytes);
+        let (bytes, ends) = replay.finish(&mut output).map_err(|error| Trouble::Output(path.clone(), error))?;
+        if !bytes.is_empty() {
+            let mut batch = Batch::default();
+            batch.extend(&bytes, &ends);
+            let rest: Vec<u8> = self.batch.unwritten().to_vec();
+            batch.extend(&rest, &self.batch.unwritten_ends());
+            self.batch = batch;
+        }
+        if unmatched > 0 {
+            let mut loss = self.loss(turn, Reason::Unmatched, None, None);
+            loss.file = self.ladder_route.clone();
+            loss.detail = format!("{unmatched} bytes of output have no line in the source; they were kept");
+            turn.losses.push(loss);
+        }
+        if repaired > 0 {
+            tracing::warn!(container = %self.facts.metadata.name, bytes = repaired, "output was damaged and is written again");
+        }
+        self.stage = Stage::Appending { output };
+        self.barrier = Some(Barrier::default());
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Appends whole records while the segment has room and the disk takes them.
+    pub(super) fn write(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
+        let Stage::Appending { output } = &mut self.stage else {
+            return Ok(());
+        };
+        assert!(!self.undecided, "what was decided is committed before it is appended");
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let path = output.path().to_owned();
+        let trouble = |error| Trouble::Output(path.clone(), error);
+        output.wake(turn.os).map_err(trouble)?;
+        if let Some(meddling) = output.prepare(turn.os).map_err(trouble)? {
+            turn.meddled.push(meddling);
+            self.dirty = true;
+        }
+        let ends = self.batch.unwritten_ends();
+        let mut n_bytes = output.fitting(&ends);
+        if self.batch.is_mid_record() {
+            n_bytes = n_bytes.max(ends[0]); // Its beginning is in this segment.
+        }
+        let (written, result) = output.append(turn.os, &self.batch.unwritten()[..n_bytes]);
+        turn.tally.written_bytes += written as u64;
+        self.batch.advance(written);
+        self.dirty = true;
+        result.map_err(trouble)?;
+        if !self.batch.is_empty() {
+            self.barrier = Some(Barrier { rotate: true, release: false });
+        }
+        Ok(())
+    }
+
+    /// Asks to leave the output: another container of its name has lines.
+    pub fn ask_release(&mut self) {
+        if self.is_drained() && self.in_flight.is_none() && matches!(self.stage, Stage::Appending { .. }) {
+            self.barrier = Some(Barrier { rotate: false, release: true });
+        }
+    }
+
+    fn source_trouble(&self, error: io::Error) -> Trouble {
+        Trouble::Source(self.lineage.log(), error)
+    }
+
+    pub(super) fn loss(&self, turn: &Turn<'_, O>, reason: Reason, start: Option<u64>, end: Option<u64>) -> Loss {
+        Loss {
+            container: self.id.clone(),
+            name: self.facts.metadata.name.clone(),
+            reason,
+            file: self.lineage.log().file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            start,
+            end,
+            first_time: self.pipe.last_time.map(|time| time.to_string()),
+            last_time: None,
+            noticed_ns: turn.os.wall_ns(),
+            detail: String::new(),
+        }
+    }
+}
+
+/// Commits: what a container stands for right now, and what became of it.
+impl<O: Os> Container<O> {
+    /// Whether a commit would tell something new, and none is on its way.
+    pub fn wants_commit(&self) -> bool {
+        let ready = matches!(self.stage, Stage::Appending { .. });
+        ready && self.in_flight.is_none() && (self.barrier.is_some() || self.dirty)
+    }
+
+    /// Makes the next rung. `sync_after`: an output that wasn't on the disk for so long is synced with it.
+    pub fn begin_commit(&mut self, os: &O, now: Duration, sync_after: Duration) -> Result<Commit<O>, Trouble> {
+        let barrier = self.barrier;
+        let Barrier { rotate, release } = barrier.unwrap_or_default();
+        let head = self.lineage.head(os).map_err(|error| self.source_trouble(error))?;
+        let Stage::Appending { output } = &mut self.stage else {
+            unreachable!("only an appending container commits");
+        };
+        let rotation = if rotate { output.rotate() } else { None };
+        let place = match &rotation {
+            Some(rotation) => Place { segment: rotation.number + 1, offset: 0 },
+            None => output.place(),
+        };
+        let overdue = now >= self.synced_at + sync_after || self.ladder.rungs.is_empty() || release;
+        let sync = if output.is_unsynced() && overdue && rotation.is_none() { output.file().cloned() } else { None };
+        let synced = sync.is_some() || rotation.is_some() || !output.is_unsynced();
+        let crc = output.take_interval_crc();
+        let in_place = output.place();
+        let epoch = (self.ladder.epochs.last().map(|epoch| &epoch.shape) != Some(self.pipe.shape()))
+            .then(|| Epoch { shape: self.pipe.shape().clone(), from: place });
+        let mut ladder = self.ladder.clone();
+        ladder.epochs.extend(epoch.clone());
+        let front = self.lineage.front();
+        ladder.push(Rung {
+            at_ms: (os.wall_ns() / 1_000_000).max(0) as u64,
+            head,
+            offset: if head.is_some() { front.map_or(0, |front| front.offset) } else { 0 },
+            tail: if head.is_some() { front.and_then(|front| front.tail()) } else { None },
+            unfinished: self.pipe.assembler.unfinished().clone(),
+            place,
+            owed: self.batch.unwritten().to_vec(),
+            interval_crc: if rotation.is_some() { 0 } else { crc },
+            synced,
+        });
+        self.dirty = false;
+        self.in_flight =
+            Some(InFlight { ladder: ladder.clone(), barrier, crc, place: in_place, synced: sync.is_some() });
+        Ok(Commit { ladder, rotate: rotation, sync, epoch, began: self.began })
+    }
+
+    /// The commit is durable: what waited for it may go on.
+    pub fn committed(&mut self, now: Duration, rotated: Option<crate::sink::rotate::Rotated<O>>) -> Option<Barrier> {
+        let in_flight = self.in_flight.take().expect("a commit ends once");
+        self.ladder = in_flight.ladder;
+        if let Stage::Appending { output } = &mut self.stage {
+            if let Some(rotated) = rotated {
+                output.rotated(rotated);
+                self.synced_at = now;
+            }
+            if in_flight.synced {
+                self.synced_at = now;
+                if output.place() == in_flight.place {
+                    output.set_synced();
+                }
+            }
+        }
+        if in_flight.barrier.is_some() {
+            self.barrier = None;
+            self.undecided = false;
+        }
+        if in_flight.barrier.is_some_and(|barrier| barrier.release) {
+            self.stage = Stage::Waiting;
+            self.released = true;
+        }
+        self.stored = true;
+        in_flight.barrier
+    }
+
+    /// Nothing was committed; it will be tried again.
+    pub fn commit_failed(&mut self, rotated: Option<crate::sink::rotate::Rotated<O>>) {
+        let in_flight = self.in_flight.take().expect("a commit ends once");
+        self.dirty = true;
+        if let Stage::Appending { output } = &mut self.stage {
+            if let Some(rotated) = rotated {
+                // The segment is ended all the same: only the row is missing.
+                output.rotated(rotated);
+                if let Some(barrier) = &mut self.barrier {
+                    barrier.rotate = false;
+                }
+            } else {
+                let bytes_since = output.place().offset.saturating_sub(in_flight.place.offset);
+                output.restore_interval_crc(in_flight.crc, bytes_since);
+            }
+        }
+    }
+
+    /// The number the segment was to get belongs to a file that isn't ours: it takes the next free one.
+    pub fn renumber(&mut self, free: u64) {
+        self.commit_failed(None);
+        if let Stage::Appending { output } = &mut self.stage {
+            let old = output.place().segment;
+            output.renumber(free);
+            for rung in self.ladder.rungs.iter_mut().filter(|rung| rung.place.segment == old) {
+                rung.place.segment = free;
+            }
+            for epoch in self.ladder.epochs.iter_mut().filter(|epoch| epoch.from.segment == old) {
+                epoch.from.segment = free;
+            }
+            // First a commit under the new number, then the rename.
+            self.barrier = Some(Barrier::default());
+        }
+    }
+}

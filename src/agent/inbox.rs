@@ -1,0 +1,192 @@
+//! Where other threads leave word for the agent: hints, and nothing that must not be lost.
+//! A sender never blocks and never fails; what is too much becomes "look everywhere".
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Beyond so many names a listing of the root is the cheaper answer.
+pub const HINTED_NAMES_MAX: usize = 4_096;
+
+/// What came in since the agent last looked. "Something may have changed there": never truth.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// Names of container directories, as they stand in the root. At most [`HINTED_NAMES_MAX`].
+    pub directories: HashSet<OsString>,
+    /// Entries of the root itself came or went.
+    pub root: bool,
+    /// Hints were lost: look everywhere.
+    pub rescan: bool,
+    /// How often the kernel's queue ran over.
+    pub overflows: u64,
+    /// Somebody asked for a turn: a commit is done, a question waits.
+    pub woken: bool,
+    /// Drain and end. Stays set.
+    pub stop: bool,
+}
+
+impl Hints {
+    /// Whether there is a reason to look at all.
+    pub fn is_empty(&self) -> bool {
+        self.directories.is_empty() && !(self.root || self.rescan || self.woken || self.stop)
+    }
+}
+
+/// Clones share one box.
+#[derive(Clone, Debug, Default)]
+pub struct Inbox {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    hints: Mutex<Hints>,
+    arrived: Condvar,
+}
+
+impl Inbox {
+    pub fn new() -> Inbox {
+        Inbox::default()
+    }
+
+    /// Something may have changed in the container directory of this name.
+    pub fn hint(&self, directory: &OsStr) {
+        self.leave(|hints| {
+            if hints.rescan || hints.directories.contains(directory) {
+                return;
+            }
+            if hints.directories.len() < HINTED_NAMES_MAX {
+                hints.directories.insert(directory.to_owned());
+            } else {
+                hints.rescan = true;
+                hints.directories.clear();
+            }
+        });
+    }
+
+    /// Container directories came or went.
+    pub fn hint_root(&self) {
+        self.leave(|hints| hints.root = true);
+    }
+
+    /// Hints may have been lost.
+    pub fn rescan(&self) {
+        self.leave(|hints| hints.rescan = true);
+    }
+
+    /// The kernel dropped events.
+    pub fn overflowed(&self) {
+        self.leave(|hints| {
+            hints.rescan = true;
+            hints.overflows += 1;
+        });
+    }
+
+    /// Ends a wait: there is something to do that is no hint.
+    pub fn wake(&self) {
+        self.leave(|hints| hints.woken = true);
+    }
+
+    /// Asks the agent to drain and end.
+    pub fn stop(&self) {
+        self.leave(|hints| hints.stop = true);
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.lock().stop
+    }
+
+    /// What came in; at once when there is something, else after `timeout` at the latest.
+    pub fn wait(&self, timeout: Duration) -> Hints {
+        let hints = self.lock();
+        let (mut hints, _) = self
+            .shared
+            .arrived
+            .wait_timeout_while(hints, timeout, |hints| hints.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        let taken = std::mem::take(&mut *hints);
+        hints.stop = taken.stop;
+        taken
+    }
+
+    fn leave(&self, change: impl FnOnce(&mut Hints)) {
+        let mut hints = self.lock();
+        let was_empty = hints.is_empty();
+        change(&mut hints);
+        drop(hints);
+        // A waiter can only sleep on an empty box; later senders need no system call.
+        if was_empty {
+            self.shared.arrived.notify_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Hints> {
+        // A panic elsewhere leaves the flags as they were: still only hints.
+        self.shared.hints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn hints_are_merged_and_taken_once() {
+        let inbox = Inbox::new();
+        inbox.hint(OsStr::new("aa"));
+        inbox.hint(OsStr::new("aa"));
+        inbox.hint(OsStr::new("bb"));
+        inbox.hint_root();
+        let hints = inbox.wait(LONG);
+        assert_eq!(hints.directories, HashSet::from(["aa".into(), "bb".into()]));
+        assert!(hints.root && !hints.rescan && !hints.stop && !hints.woken);
+        assert!(inbox.wait(Duration::ZERO).is_empty());
+    }
+
+    #[test]
+    fn too_many_names_become_a_rescan() {
+        let inbox = Inbox::new();
+        for ix in 0..HINTED_NAMES_MAX {
+            inbox.hint(OsStr::new(&ix.to_string()));
+        }
+        assert!(!inbox.lock().rescan);
+        inbox.hint(OsStr::new("one more"));
+        let hints = inbox.wait(LONG);
+        assert!(hints.rescan && hints.directories.is_empty());
+        inbox.hint(OsStr::new("after"));
+        assert_eq!(inbox.wait(LONG).directories.len(), 1);
+    }
+
+    #[test]
+    fn a_stop_stays() {
+        let inbox = Inbox::new();
+        inbox.clone().stop();
+        assert!(inbox.wait(LONG).stop);
+        assert!(inbox.wait(LONG).stop);
+        assert!(inbox.is_stopped());
+    }
+
+    #[test]
+    fn a_sender_on_another_thread_ends_the_wait() {
+        let inbox = Inbox::new();
+        let sender = inbox.clone();
+        let thread = std::thread::spawn(move || {
+            for _ in 0..1_000 {
+                sender.wake();
+                sender.overflowed();
+            }
+        });
+        let mut overflows = 0;
+        while overflows < 1_000 {
+            let hints = inbox.wait(LONG);
+            assert!(!hints.is_empty());
+            overflows += hints.overflows;
+        }
+        thread.join().unwrap();
+        assert_eq!(overflows, 1_000);
+    }
+}

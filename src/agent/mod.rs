@@ -1,0 +1,664 @@
+//! The loop that drives it all: look, read, render, append, commit. One thread, no waiting inside a step.
+//! Correct without any hint: they only shorten the wait.
+
+pub mod container;
+pub mod control;
+pub mod inbox;
+pub mod opening;
+pub mod pipe;
+pub mod progress;
+pub mod run;
+pub mod schedule;
+
+mod commits;
+mod roster;
+mod routes;
+pub mod status;
+pub mod threads;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use crate::agent::container::{Container, Trouble, Turn, Went};
+use crate::agent::inbox::Hints;
+use crate::agent::pipe::Tally;
+use crate::agent::schedule::{Activity, WatchChange, retry_pause};
+use crate::checkpoint::codec;
+use crate::checkpoint::commit::Committer;
+use crate::checkpoint::store::Store;
+use crate::config::Config;
+use crate::config::limits::{COMMIT_PERIOD, POLL_MAX, ROOT_PERIOD, SWEEP_PERIOD, UNWATCHED_PERIOD};
+use crate::loss::{Ledger, Loss, Reason};
+use crate::sink::file::Meddling;
+use crate::sink::journal::Journal;
+use crate::sink::tidy::{Chore, Tidier};
+use crate::sys::watch::Watcher;
+use crate::sys::{Os, Stat};
+use crate::telemetry::said::Said;
+use crate::telemetry::{Counters, Health, RecoveryReason};
+
+use self::routes::Route;
+
+/// Follow for ever, or read what is there and end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Run,
+    Backfill,
+}
+
+/// What the state store held when it was opened.
+#[derive(Clone)]
+pub struct Remembered {
+    pub pairs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The store was made anew: rows may be missing that once were there.
+    pub fresh: bool,
+    pub journal: Journal,
+}
+
+/// A container and what the loop knows about looking at it.
+struct Slot<O: Os> {
+    container: Container<O>,
+    activity: Activity,
+    due: Duration,
+    /// config.v2.json and hostconfig.json as they were last read.
+    signature: [Option<Stat>; 2],
+    facts_at: Duration,
+    /// The flags leave it out.
+    selected: bool,
+    /// It was there when the state was first made.
+    first: bool,
+    n_failures: u32,
+    /// What it failed with, until that heals.
+    trouble: Option<Trouble>,
+    losses: Vec<Loss>,
+    losses_in_flight: Vec<Loss>,
+    /// Its row is on its way out of the store.
+    leaving: bool,
+    /// Since the drain began it was seen quiet.
+    quiet_since_stop: bool,
+}
+
+/// What the store holds of a container.
+struct Stored {
+    row: Option<crate::checkpoint::Row>,
+    n_parts: usize,
+}
+
+/// Where an agent's parts come from.
+pub struct Parts<O: Os, C, T, W> {
+    pub os: O,
+    pub committer: C,
+    pub tidier: T,
+    pub watcher: W,
+    pub config: Arc<Config>,
+    pub counters: Counters,
+    pub health: Health,
+    /// Shared by all agents of one store.
+    pub sequence: Arc<AtomicU64>,
+}
+
+pub struct Agent<O: Os, C: Committer<O>, T: Tidier, W: Watcher> {
+    os: O,
+    committer: C,
+    tidier: T,
+    watcher: W,
+    config: Arc<Config>,
+    counters: Counters,
+    health: Health,
+    mode: Mode,
+    boot: String,
+    slots: BTreeMap<usize, Slot<O>>,
+    next_slot: usize,
+    by_id: HashMap<String, usize>,
+    queue: BTreeSet<(Duration, usize)>,
+    hot: BTreeSet<usize>,
+    wanting: BTreeSet<usize>,
+    stored: HashMap<String, Stored>,
+    routes: HashMap<String, Route>,
+    journal: Journal,
+    store_fresh: bool,
+    /// Containers that were there when the state was first made have rows by now.
+    first_listing_stored: bool,
+    first_listing_seen: bool,
+    ledger: Ledger,
+    sequence: Arc<AtomicU64>,
+    said: Said,
+    buffer: Vec<u8>,
+    root_modified: Option<i64>,
+    root_looked_at: Duration,
+    root_listed_at: Duration,
+    root_watched: bool,
+    root_missing: bool,
+    committed_at: Duration,
+    commit_retry_at: Duration,
+    n_commit_failures: u32,
+    commit_began_at: Duration,
+    held_looked_at: Duration,
+    /// When bytes last came from any log.
+    hot_moved_at: Duration,
+    tidied_at: Duration,
+    stopping: bool,
+    /// Rows whose absence is to be stored.
+    absent: Vec<String>,
+    /// Only containers whose output this function takes: a backfill has several agents.
+    share: Option<Share>,
+}
+
+/// Which containers and outputs an agent of a backfill takes: all that share an output go together.
+#[derive(Clone, Debug)]
+pub struct Share {
+    pub ix: usize,
+    /// The agent of a container id, or of a route.
+    pub owners: Arc<HashMap<String, usize>>,
+}
+
+impl Share {
+    /// What nobody planned for belongs to the first one.
+    fn takes(&self, id_or_route: &str) -> bool {
+        self.owners.get(id_or_route).copied().unwrap_or(0) == self.ix
+    }
+}
+
+impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
+    pub fn new(parts: Parts<O, C, T, W>, mode: Mode, remembered: Remembered, share: Option<Share>) -> Self {
+        let now = parts.os.monotonic();
+        let boot = parts.os.boot_id();
+        let (rows, bad) = codec::rows(&remembered.pairs);
+        for (id, error) in &bad {
+            tracing::error!(container = %id, %error, "a row of the state store is damaged; its place is searched for");
+            parts.counters.checkpoint_recoveries.of(RecoveryReason::Rows).inc();
+        }
+        let mut agent = Agent {
+            boot,
+            slots: BTreeMap::new(),
+            next_slot: 0,
+            by_id: HashMap::new(),
+            queue: BTreeSet::new(),
+            hot: BTreeSet::new(),
+            wanting: BTreeSet::new(),
+            stored: HashMap::new(),
+            routes: routes::routes_of(&rows, &remembered.journal),
+            ledger: Ledger::resume(&remembered.pairs),
+            first_listing_stored: remembered.pairs.iter().any(|(key, _)| key == commits::FIRST_LISTING_KEY),
+            first_listing_seen: false,
+            journal: remembered.journal,
+            store_fresh: remembered.fresh,
+            said: Said::new(),
+            buffer: Vec::new(),
+            root_modified: None,
+            root_looked_at: Duration::ZERO,
+            root_listed_at: Duration::ZERO,
+            root_watched: false,
+            root_missing: false,
+            committed_at: now,
+            commit_retry_at: Duration::ZERO,
+            n_commit_failures: 0,
+            commit_began_at: now,
+            held_looked_at: now,
+            hot_moved_at: now,
+            tidied_at: Duration::ZERO,
+            stopping: false,
+            absent: Vec::new(),
+            os: parts.os,
+            committer: parts.committer,
+            tidier: parts.tidier,
+            watcher: parts.watcher,
+            config: parts.config,
+            counters: parts.counters,
+            health: parts.health,
+            sequence: parts.sequence,
+            mode,
+            share,
+        };
+        for (row, n_parts) in rows {
+            agent.stored.insert(row.id.clone(), Stored { n_parts, row: Some(row) });
+        }
+        agent
+    }
+
+    /// Everything that is due now. Gives how long nothing will be.
+    pub fn step(&mut self, hints: &Hints) -> Duration {
+        let now = self.os.monotonic();
+        self.health.beat(now);
+        self.take_commits(now);
+        self.take_hints(hints, now);
+        self.look_at_root(now);
+        let mut moved = false;
+        for ix in self.take_due(now) {
+            moved |= self.serve(ix, now);
+        }
+        if moved {
+            self.hot_moved_at = now;
+        }
+        self.shed_held(now);
+        self.submit_commits(now);
+        self.take_commits(now);
+        self.tidy(now);
+        if moved { Duration::ZERO } else { self.pause(now) }
+    }
+
+    fn pause(&self, now: Duration) -> Duration {
+        let next_due = self.queue.first().map_or(now + SWEEP_PERIOD, |(due, _)| *due);
+        let mut next = next_due.min(self.root_looked_at + ROOT_PERIOD);
+        if !self.wanting.is_empty() && self.committer.is_idle() {
+            next = next.min((self.committed_at + COMMIT_PERIOD).max(self.commit_retry_at));
+        }
+        next.saturating_sub(now)
+    }
+
+    fn take_hints(&mut self, hints: &Hints, now: Duration) {
+        if hints.overflows > 0 {
+            self.counters.inotify_overflows.inc_by(hints.overflows);
+        }
+        if hints.rescan {
+            self.counters.rescans.inc();
+            self.root_modified = None;
+            let all: Vec<usize> = self.slots.keys().copied().collect();
+            for ix in all {
+                self.look_soon(ix, now);
+            }
+        }
+        if hints.root {
+            self.root_modified = None;
+        }
+        for name in &hints.directories {
+            let known = name.to_str().and_then(|name| self.by_id.get(name)).copied();
+            match known {
+                Some(ix) => self.look_soon(ix, now),
+                None => self.root_modified = None,
+            }
+        }
+        if hints.stop && !self.stopping {
+            self.stopping = true;
+            let all: Vec<usize> = self.slots.keys().copied().collect();
+            for ix in all {
+                self.look_soon(ix, now);
+            }
+        }
+    }
+
+    /// The container's files may have changed: its metadata too.
+    fn look_soon(&mut self, ix: usize, now: Duration) {
+        if let Some(slot) = self.slots.get_mut(&ix) {
+            slot.facts_at = Duration::ZERO;
+        }
+        self.reschedule(ix, now);
+    }
+
+    fn reschedule(&mut self, ix: usize, due: Duration) {
+        if let Some(slot) = self.slots.get_mut(&ix) {
+            self.queue.remove(&(slot.due, ix));
+            slot.due = due;
+            self.queue.insert((due, ix));
+        }
+    }
+
+    fn take_due(&mut self, now: Duration) -> Vec<usize> {
+        let due: Vec<usize> = self.queue.range(..=(now, usize::MAX)).map(|(_, ix)| *ix).collect();
+        self.queue = self.queue.split_off(&(now, usize::MAX));
+        due
+    }
+
+    /// One container's turn. True if bytes moved.
+    fn serve(&mut self, ix: usize, now: Duration) -> bool {
+        self.refresh_facts(ix, now);
+        if !self.slots.get(&ix).is_some_and(|slot| slot.selected && !slot.leaving) {
+            self.reschedule(ix, now + UNWATCHED_PERIOD);
+            return false;
+        }
+        let opened = match self.slots[&ix].container.is_open() {
+            true => Ok(true),
+            false => self.try_open(ix, now),
+        };
+        let went = match opened {
+            Ok(false) => Ok(Went::Blocked),
+            Ok(true) => self.turn(ix, now),
+            Err(trouble) => Err(trouble),
+        };
+        match went {
+            Err(trouble) => {
+                self.troubled(ix, trouble, now);
+                false
+            }
+            Ok(went) => self.went(ix, went, now),
+        }
+    }
+
+    fn turn(&mut self, ix: usize, now: Duration) -> Result<Went, Trouble> {
+        let mut tally = Tally::default();
+        let mut losses = Vec::new();
+        let mut meddled = Vec::new();
+        let slot = self.slots.get_mut(&ix).expect("it is being served");
+        let n_before = slot.container.lineage.passed();
+        let mut turn = Turn {
+            os: &self.os,
+            buffer: &mut self.buffer,
+            now,
+            tally: &mut tally,
+            losses: &mut losses,
+            meddled: &mut meddled,
+        };
+        let went = slot.container.turn(&mut turn);
+        let n_passed = slot.container.lineage.passed() - n_before;
+        self.count(&tally, n_passed);
+        self.take_losses(ix, losses);
+        for meddling in meddled {
+            self.say_meddled(ix, meddling, now);
+        }
+        went
+    }
+
+    fn count(&self, tally: &Tally, n_passed: u64) {
+        self.counters.lines_read.inc_by(tally.lines);
+        self.counters.bytes_read.inc_by(tally.bytes);
+        self.counters.records_written.inc_by(tally.records);
+        self.counters.filtered.inc_by(tally.filtered);
+        self.counters.split_lines.inc_by(tally.split);
+        self.counters.late_pieces.inc_by(tally.late);
+        self.counters.bytes_written.inc_by(tally.written_bytes);
+        if n_passed > 0 {
+            self.counters.rotations_seen.of(crate::telemetry::RotationKind::Rename).inc_by(n_passed);
+        }
+    }
+
+    fn take_losses(&mut self, ix: usize, losses: Vec<Loss>) {
+        for loss in losses {
+            let bytes = loss.end.zip(loss.start).map_or(0, |(end, start)| end - start);
+            self.counters.lost(loss.reason, bytes);
+            let now = self.os.monotonic();
+            if self.said.say(loss.reason.name(), &loss.container, now).is_some() {
+                tracing::warn!(container = %loss.name, file = %loss.file, reason = loss.reason.name(), start = loss.start,
+                    end = loss.end, detail = %loss.detail, "bytes that were not delivered");
+            }
+            if let Some(slot) = self.slots.get_mut(&ix) {
+                commits::merge_loss(&mut slot.losses, loss);
+            }
+        }
+    }
+
+    fn say_meddled(&mut self, ix: usize, meddling: Meddling, now: Duration) {
+        let container = &self.slots[&ix].container;
+        let name = container.facts.metadata.name.clone();
+        let id = container.id.clone();
+        if self.said.say("meddling", &id, now).is_some() {
+            match meddling {
+                Meddling::Removed => tracing::warn!(container = %name, "the output was removed; a new file goes on"),
+                Meddling::Shortened { bytes } => {
+                    tracing::warn!(container = %name, bytes, "the output was shortened by somebody else");
+                }
+                Meddling::Lengthened { bytes } => {
+                    tracing::warn!(container = %name, bytes, "somebody else appended to the output");
+                }
+            }
+        }
+    }
+
+    fn went(&mut self, ix: usize, went: Went, now: Duration) -> bool {
+        self.heal(ix);
+        let slot = self.slots.get_mut(&ix).expect("it was served");
+        if slot.container.wants_commit() {
+            self.wanting.insert(ix);
+        }
+        let moved = went == Went::Moved;
+        slot.quiet_since_stop = self.stopping && went == Went::Quiet;
+        let change = match went {
+            Went::Moved => slot.activity.grew(now),
+            Went::Quiet => slot.activity.rested(now),
+            _ => WatchChange::Keep,
+        };
+        let armed = self.change_watch(ix, change);
+        if went == Went::Finished || went == Went::Blocked {
+            self.leave_if_finished(ix);
+        }
+        let Some(slot) = self.slots.get_mut(&ix) else {
+            return moved;
+        };
+        if slot.activity.is_hot(now) {
+            self.hot.insert(ix);
+        } else if self.hot.remove(&ix) && went == Went::Quiet {
+            slot.container.rest_output();
+        }
+        let pause = match went {
+            Went::Moved => Duration::ZERO,
+            Went::Quiet if armed => Duration::ZERO, // Bytes may have come before the watch was armed.
+            Went::Quiet if slot.container.has_open_line() => {
+                let pause = slot.activity.pause(now, self.hot.len());
+                pause.min(slot.container.silence()).max(POLL_MAX).min(UNWATCHED_PERIOD)
+            }
+            Went::Quiet => slot.activity.pause(now, self.hot.len()),
+            Went::Blocked if slot.container.waits_for_commit() => UNWATCHED_PERIOD, // The commit's end wakes it.
+            Went::Blocked | Went::Finished => POLL_MAX,
+        };
+        self.reschedule(ix, now + pause);
+        moved
+    }
+
+    /// True if a watch was armed.
+    fn change_watch(&mut self, ix: usize, change: WatchChange) -> bool {
+        let slot = self.slots.get_mut(&ix).expect("it was served");
+        let directory = slot.container.lineage.directory().to_owned();
+        match change {
+            WatchChange::Keep => false,
+            WatchChange::Disarm => {
+                self.watcher.unwatch(&directory);
+                slot.activity.watched = false;
+                false
+            }
+            WatchChange::Arm if self.mode == Mode::Backfill => false,
+            WatchChange::Arm => match self.watcher.watch(&directory) {
+                Ok(()) => {
+                    slot.activity.watched = true;
+                    true
+                }
+                Err(refused) => {
+                    slot.activity.refused = true;
+                    let now = self.os.monotonic();
+                    let first = self.said.say("watch", "", now).is_some();
+                    if first
+                        && refused == crate::sys::watch::WatchRefused::Limit
+                        && self.watcher.poll_reason().is_none()
+                    {
+                        tracing::warn!(
+                            "{refused}: what isn't watched is looked at every second; \
+                            raise fs.inotify.max_user_watches"
+                        );
+                    }
+                    false
+                }
+            },
+        }
+    }
+
+    fn troubled(&mut self, ix: usize, trouble: Trouble, now: Duration) {
+        let slot = self.slots.get_mut(&ix).expect("it was served");
+        let pause = retry_pause(slot.n_failures);
+        slot.n_failures += 1;
+        let id = slot.container.id.clone();
+        let name = slot.container.facts.metadata.name.clone();
+        if slot.container.wants_commit() {
+            self.wanting.insert(ix);
+        }
+        self.counters.failed(&trouble);
+        if self.said.say(trouble.cause(), &id, now).is_some() {
+            tracing::error!(container = %name, "{trouble}; trying again");
+        }
+        self.health.set(trouble.cause(), trouble.to_string());
+        slot.trouble = Some(trouble);
+        self.reschedule(ix, now + pause);
+    }
+
+    fn heal(&mut self, ix: usize) {
+        let slot = self.slots.get_mut(&ix).expect("it was served");
+        slot.n_failures = 0;
+        let Some(trouble) = slot.trouble.take() else {
+            return;
+        };
+        let cause = trouble.cause();
+        let name = &slot.container.facts.metadata.name;
+        if let Some(suppressed) = self.said.healed(cause, &slot.container.id) {
+            tracing::info!(container = %name, cause, suppressed, "healed");
+        }
+        let others = self.slots.values().any(|slot| slot.trouble.as_ref().is_some_and(|other| other.cause() == cause));
+        if !others {
+            self.health.clear(cause);
+        }
+    }
+
+    fn tidy(&mut self, now: Duration) {
+        for tidied in self.tidier.poll() {
+            self.counters.tidied(&tidied);
+            for (path, error) in tidied.failed {
+                let file = path.display().to_string();
+                if self.said.say("tidy", &file, now).is_some() {
+                    tracing::error!(%file, %error, "cannot compress or prune; the segment stays as it is");
+                }
+            }
+        }
+        if now >= self.tidied_at + SWEEP_PERIOD * 2 || self.tidied_at == Duration::ZERO && self.first_listing_seen {
+            self.tidied_at = now;
+            self.tidier.submit(Chore::All(self.output_paths()));
+        }
+    }
+
+    fn output_paths(&self) -> Vec<PathBuf> {
+        self.routes.keys().map(|route| self.config.places.log_path.join(route)).collect()
+    }
+
+    /// Lets go of what deleted logs hold on the disk, above the budget: the noisiest first.
+    fn shed_held(&mut self, now: Duration) {
+        if now < self.held_looked_at + UNWATCHED_PERIOD {
+            return;
+        }
+        self.held_looked_at = now;
+        let total = self.os.space(&self.config.places.containers_dir).map_or(u64::MAX, |space| space.total);
+        let budget = self.config.held_max(total);
+        let mut held: Vec<(u64, usize)> = Vec::new();
+        for (ix, slot) in &self.slots {
+            if slot.container.lineage.len() > 1 || slot.container.removed {
+                held.push((slot.container.lineage.held_bytes(&self.os), *ix));
+            }
+        }
+        let mut sum: u64 = held.iter().map(|(bytes, _)| bytes).sum();
+        self.counters.held_bytes.set(i64::try_from(sum).unwrap_or(i64::MAX));
+        while sum > budget {
+            let Some(noisiest) = held.iter_mut().max() else {
+                break;
+            };
+            let ix = noisiest.1;
+            let losses = self.slots.get_mut(&ix).map(|slot| slot.container.shed(&self.os));
+            let Some((freed, losses)) = losses.filter(|(freed, _)| *freed > 0) else {
+                break;
+            };
+            noisiest.0 = noisiest.0.saturating_sub(freed);
+            sum = sum.saturating_sub(freed);
+            self.take_losses(ix, losses);
+            self.wanting.insert(ix);
+            self.reschedule(ix, now);
+        }
+    }
+
+    /// Whether everything is read, written and committed, as far as it can be.
+    pub fn is_done(&self) -> bool {
+        self.first_listing_seen
+            && self.wanting.is_empty()
+            && self.committer.is_idle()
+            && self.slots.values().all(|slot| self.slot_is_done(slot))
+    }
+
+    fn slot_is_done(&self, slot: &Slot<O>) -> bool {
+        if !slot.selected {
+            return true;
+        }
+        if self.gave_up(slot) {
+            return slot.container.is_committed();
+        }
+        let container = &slot.container;
+        let quiet = match self.mode {
+            Mode::Run => slot.quiet_since_stop,
+            Mode::Backfill => container.is_drained() || container.has_later() && container.is_drained_so_far(),
+        };
+        let open_line = self.mode == Mode::Backfill
+            && container.has_open_line()
+            && !container.facts.running
+            && !container.has_later();
+        let unopened = !container.is_open() && container.lineage.is_empty();
+        unopened || quiet && !open_line && container.is_committed() && !slot.leaving
+    }
+
+    /// A backfill tries a few times, then goes on without.
+    fn gave_up(&self, slot: &Slot<O>) -> bool {
+        const BACKFILL_TRIES: u32 = 6;
+        self.mode == Mode::Backfill && slot.n_failures >= BACKFILL_TRIES || self.stopping && slot.trouble.is_some()
+    }
+
+    /// What could not be read or written, by container name.
+    pub fn troubles(&self) -> Vec<(String, String)> {
+        let troubled = self.slots.values().filter_map(|slot| Some((slot, slot.trouble.as_ref()?)));
+        troubled.map(|(slot, trouble)| (slot.container.facts.metadata.name.clone(), trouble.to_string())).collect()
+    }
+
+    /// Bytes that are still to be read, for a progress bar.
+    pub fn lag_bytes(&self) -> u64 {
+        self.slots.values().filter(|slot| slot.selected).map(|slot| slot.container.lineage.lag_bytes(&self.os)).sum()
+    }
+}
+
+/// Loads what a store and a log-path remember.
+pub fn remember<O: Os>(
+    os: &O,
+    store: &mut dyn Store,
+    fresh: bool,
+    log_path: &std::path::Path,
+) -> Result<Remembered, String> {
+    let pairs = store.load().map_err(|error| error.to_string())?;
+    let journal = Journal::load(os, log_path).unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot read the outputs' journal");
+        Journal::default()
+    });
+    Ok(Remembered { pairs, fresh, journal })
+}
+
+impl Counters {
+    fn lost(&self, reason: Reason, bytes: u64) {
+        use crate::telemetry::LostReason;
+        let label = match reason {
+            Reason::RotatedAway => LostReason::Rotated,
+            Reason::Truncated => LostReason::Truncated,
+            Reason::HeldMax => LostReason::Shed,
+            Reason::Damaged | Reason::OutputDamaged => LostReason::Damaged,
+            Reason::Malformed | Reason::Nul | Reason::Unmatched | Reason::Ambiguous => {
+                self.parse_error(reason, bytes);
+                return;
+            }
+        };
+        self.lost_bytes.of(label).inc_by(bytes.max(1));
+    }
+
+    fn parse_error(&self, reason: Reason, _bytes: u64) {
+        use crate::telemetry::ParseReason;
+        match reason {
+            Reason::Nul => self.parse_errors.of(ParseReason::Nul).inc(),
+            Reason::Malformed => self.parse_errors.of(ParseReason::Torn).inc(),
+            _ => {}
+        }
+    }
+
+    fn failed(&self, trouble: &Trouble) {
+        let reason = crate::telemetry::IoReason::of(trouble.error());
+        match trouble {
+            Trouble::Source(..) => self.read_failures.of(reason).inc(),
+            Trouble::Output(..) => self.write_failures.of(reason).inc(),
+        }
+    }
+
+    fn tidied(&self, tidied: &crate::sink::tidy::Tidied) {
+        use crate::telemetry::PruneReason;
+        self.compressed.inc_by(tidied.compressed);
+        self.pruned.of(PruneReason::Files).inc_by(tidied.pruned_files);
+        self.pruned.of(PruneReason::Age).inc_by(tidied.pruned_age);
+        self.pruned.of(PruneReason::Total).inc_by(tidied.pruned_total);
+    }
+}

@@ -1,0 +1,557 @@
+//! The one way to open an output: find where it and the container's log agree, whatever happened in between.
+//! The newest rung whose output is there bounds the output, the newest whose source bytes match bounds the source.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::agent::container::{Barrier, Container, Stage, Trouble, Turn};
+use crate::agent::pipe::{Pipe, Tally};
+use crate::assemble::Unfinished;
+use crate::batch::Batch;
+use crate::checkpoint::{Ladder, Row, Rung, Shape};
+use crate::loss::{Loss, Reason};
+use crate::sink::Place;
+use crate::sink::align::{Offer, OutputEnd, Prefer, Repair, Replay};
+use crate::sink::existing::{Existing, segments};
+use crate::sink::file::Output;
+use crate::sink::journal::{Began, Note};
+use crate::sink::rolling::Form;
+use crate::sys::Os;
+use crate::tail::{Chunk, Fingerprint, Lineage, Look};
+
+/// Where the output is, and how it is written.
+#[derive(Clone, Debug)]
+pub struct OutputAt {
+    pub path: PathBuf,
+    pub mode: u32,
+    pub limit: u64,
+    /// Numbering goes on at or above this segment.
+    pub segment_min: u64,
+}
+
+/// What is known of the container from before.
+#[derive(Clone, Debug)]
+pub enum Before<'a> {
+    /// Nothing, and nothing was lost: it begins at its beginning.
+    Nothing,
+    /// Nothing, and it was there when the state was first made with `--from end`.
+    BeginsAtEnd,
+    /// The state is lost: its place is searched for in the output. `note`: what the output's journal tells.
+    Lost { note: Option<&'a Note> },
+    /// A row. `last_writer`: nobody wrote to the output after it.
+    Row { row: &'a Row, last_writer: bool },
+}
+
+/// How the place was found, as the metric calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aligned {
+    Fresh,
+    Resumed,
+    Searched,
+    Gap,
+    /// There is no log yet.
+    NotYet,
+}
+
+/// A place in the source from which rendering goes on.
+struct Source {
+    generation_ix: usize,
+    offset: u64,
+    tail: Option<Fingerprint>,
+    unfinished: Unfinished,
+}
+
+impl<O: Os> Container<O> {
+    /// Opens log and output. Afterwards turns go on from where both agree.
+    pub fn open(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        at: &OutputAt,
+        before: Before<'_>,
+        boot: &str,
+        until_ns: Option<i128>,
+    ) -> Result<Aligned, Trouble> {
+        let directory = self.lineage.directory().to_owned();
+        if self.lineage.is_empty() {
+            self.lineage = Lineage::new(&directory, &self.id, []);
+        }
+        let source = |path: PathBuf| move |error: io::Error| Trouble::Source(path, error);
+        let log = self.lineage.log();
+        if self.lineage.look(turn.os).map_err(source(log.clone()))? == Look::Missing
+            && !matches!(before, Before::Row { .. })
+        {
+            return Ok(Aligned::NotYet);
+        }
+        let output = Output::find(turn.os, &at.path, at.mode, at.limit, at.segment_min)
+            .map_err(|error| Trouble::Output(at.path.clone(), error))?;
+        let opening = Opening { container: self, at, output, until_ns };
+        let result = match before {
+            Before::Nothing => opening.begin(turn),
+            Before::BeginsAtEnd => opening.begin_at_end(turn),
+            Before::Lost { note } => opening.search(turn, &[], note),
+            Before::Row { row, last_writer: true } => opening.resume(turn, row, row.boot != boot),
+            Before::Row { row, last_writer: false } => opening.go_on_behind_another(turn, row),
+        };
+        result.map_err(|failed| match failed {
+            Failed::Source(error) => Trouble::Source(log, error),
+            Failed::Output(error) => Trouble::Output(at.path.clone(), error),
+        })
+    }
+}
+
+enum Failed {
+    Source(io::Error),
+    Output(io::Error),
+}
+
+struct Opening<'a, O: Os> {
+    container: &'a mut Container<O>,
+    at: &'a OutputAt,
+    output: Output<O>,
+    until_ns: Option<i128>,
+}
+
+impl<O: Os> Opening<'_, O> {
+    /// A container that is new to its output: behind what is there.
+    fn begin(self, turn: &mut Turn<'_, O>) -> Result<Aligned, Failed> {
+        self.append_from(turn, Unfinished::default())?;
+        Ok(Aligned::Fresh)
+    }
+
+    fn begin_at_end(self, turn: &mut Turn<'_, O>) -> Result<Aligned, Failed> {
+        let lineage = &mut self.container.lineage;
+        lineage.begin_at_end(turn.os).map_err(Failed::Source)?;
+        let head = lineage.head(turn.os).map_err(Failed::Source)?;
+        let offset = lineage.front().map_or(0, |front| front.offset);
+        self.container.began = Some(Began { head, offset });
+        self.begin(turn)
+    }
+
+    /// Appends from where the lineage stands, after a first rung that says so.
+    fn append_from(self, turn: &mut Turn<'_, O>, unfinished: Unfinished) -> Result<(), Failed> {
+        let torn = ends_torn(turn.os, &self.output).map_err(Failed::Output)?;
+        let container = self.container;
+        container.pipe = Pipe::new(container.shape.clone(), unfinished, self.until_ns);
+        container.batch = Batch::default();
+        if torn {
+            container.batch.extend_lines(b"\n");
+        }
+        container.ladder = Ladder::default();
+        container.ladder_route = container.route.clone();
+        container.stage = Stage::Appending { output: self.output };
+        container.undecided = true;
+        container.dirty = true;
+        container.barrier = Some(Barrier::default());
+        Ok(())
+    }
+
+    /// Another container wrote to the output since: everything of ours was in it before that.
+    fn go_on_behind_another(self, turn: &mut Turn<'_, O>, row: &Row) -> Result<Aligned, Failed> {
+        let mut matching = None;
+        for rung in row.ladder.rungs.iter().rev() {
+            matching = find_source(turn.os, &mut self.container.lineage, rung).map_err(Failed::Source)?;
+            if matching.is_some() {
+                break;
+            }
+        }
+        let gap = matching.is_none() && has_begun(row);
+        let source = match matching {
+            Some(source) => source,
+            None => oldest_unread(turn, self.container, row)?,
+        };
+        if gap {
+            note_gap(turn, self.container);
+        }
+        let lineage = &mut self.container.lineage;
+        lineage.begin_at(turn.os, source.generation_ix, source.offset, source.tail).map_err(Failed::Source)?;
+        self.append_from(turn, source.unfinished)?;
+        Ok(if gap { Aligned::Gap } else { Aligned::Resumed })
+    }
+
+    fn resume(mut self, turn: &mut Turn<'_, O>, row: &Row, rebooted: bool) -> Result<Aligned, Failed> {
+        self.container.ladder_route = row.route.clone();
+        let rungs = &row.ladder.rungs;
+        let mut sources = Vec::with_capacity(rungs.len());
+        for rung in rungs {
+            sources.push(find_source(turn.os, &mut self.container.lineage, rung).map_err(Failed::Source)?);
+        }
+        let mut reachable = Vec::with_capacity(rungs.len());
+        for rung in rungs {
+            reachable.push(is_reachable(turn.os, &self.output, rung.place).map_err(Failed::Output)?);
+        }
+        let both = |ix: &usize| sources[*ix].is_some() && reachable[*ix];
+        // After another boot everything since the oldest rung is compared, for it may not have reached the disk.
+        let chosen = if rebooted { (0..rungs.len()).find(both) } else { (0..rungs.len()).rfind(both) };
+        if let Some(ix) = chosen {
+            let source = sources.swap_remove(ix).expect("chosen because it matches");
+            self.replay(turn, row, &rungs[ix], Some(source), repair(rebooted))?;
+            return Ok(Aligned::Resumed);
+        }
+        if let Some(ix) = (0..rungs.len()).rfind(|ix| sources[*ix].is_some()) {
+            return self.without_output(turn, row, sources.swap_remove(ix).expect("it matches"), rebooted);
+        }
+        self.without_source(turn, row, &reachable, rebooted)
+    }
+
+    /// The source is there, the output is not: the operator's doing, so nothing of it is emitted again. After another
+    /// boot it is damage, and what the disk lost can't be rendered any more.
+    fn without_output(
+        self,
+        turn: &mut Turn<'_, O>,
+        row: &Row,
+        source: Source,
+        rebooted: bool,
+    ) -> Result<Aligned, Failed> {
+        if rebooted {
+            let mut loss = gap(turn, self.container, Reason::OutputDamaged);
+            loss.file = row.route.clone();
+            turn.losses.push(loss);
+        }
+        let lineage = &mut self.container.lineage;
+        lineage.begin_at(turn.os, source.generation_ix, source.offset, source.tail).map_err(Failed::Source)?;
+        self.append_from(turn, source.unfinished)?;
+        Ok(Aligned::Resumed)
+    }
+
+    /// No rung's bytes are in any incarnation. What was never looked at is read from its beginning.
+    fn without_source(
+        mut self,
+        turn: &mut Turn<'_, O>,
+        row: &Row,
+        reachable: &[bool],
+        rebooted: bool,
+    ) -> Result<Aligned, Failed> {
+        let heads: Vec<_> = row.ladder.rungs.iter().filter_map(|rung| rung.head).collect();
+        let mut begun_before = false;
+        for generation in self.container.lineage.generations() {
+            begun_before |= generation.head.is_some_and(|head| heads.contains(&head));
+        }
+        if begun_before {
+            // The incarnation we were in is there, but not the bytes we read last: the engine lost its own tail.
+            return self.search(turn, &row.drained, None);
+        }
+        let begun = has_begun(row);
+        if begun {
+            note_gap(turn, self.container);
+        }
+        let source = oldest_unread(turn, self.container, row)?;
+        let newest_there = (0..reachable.len()).rfind(|ix| reachable[*ix]);
+        let Some(ix) = newest_there else {
+            let lineage = &mut self.container.lineage;
+            lineage.begin_at(turn.os, source.generation_ix, 0, None).map_err(Failed::Source)?;
+            let unfinished = row.ladder.newest().map(|rung| rung.unfinished.clone()).unwrap_or_default();
+            self.append_from(turn, unfinished)?;
+            return Ok(if begun { Aligned::Gap } else { Aligned::Resumed });
+        };
+        let rung = row.ladder.rungs[ix].clone();
+        self.replay(turn, row, &rung, Some(source), repair(rebooted))?;
+        Ok(if begun { Aligned::Gap } else { Aligned::Resumed })
+    }
+
+    /// Goes on from a rung: what it owes, then what the source renders, held against what the output has.
+    fn replay(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        row: &Row,
+        rung: &Rung,
+        source: Option<Source>,
+        repair: Repair,
+    ) -> Result<(), Failed> {
+        let current = self.output.place().segment;
+        let existing = Existing::open(turn.os, &self.at.path, current, rung.place).map_err(Failed::Output)?;
+        let existing = existing.ok_or_else(|| Failed::Output(io::Error::other("the segment vanished")))?;
+        let source = source.expect("a replay has a source");
+        let shape = row.ladder.shape_at(rung.place).cloned().unwrap_or_else(|| self.container.shape.clone());
+        let mut unfinished = source.unfinished;
+        if source.offset == 0 && rung.offset != 0 {
+            unfinished = rung.unfinished.clone();
+        }
+        let container = &mut *self.container;
+        let lineage = &mut container.lineage;
+        lineage.begin_at(turn.os, source.generation_ix, source.offset, source.tail).map_err(Failed::Source)?;
+        container.pipe = Pipe::new(shape, unfinished, self.until_ns);
+        container.batch = Batch::default();
+        container.batch.extend_lines(&rung.owed);
+        container.ladder = row.ladder.clone();
+        container.dirty = true;
+        let output = std::mem::replace(&mut self.output, placeholder(self.at));
+        container.stage = Stage::Replaying { output, replay: Box::new(Replay::new(existing, repair)) };
+        container.hold_against_output(turn).map_err(|trouble| match trouble {
+            Trouble::Source(_, error) => Failed::Source(error),
+            Trouble::Output(_, error) => Failed::Output(error),
+        })
+    }
+
+    /// Finds the output's end in the source by its lines.
+    fn search(
+        mut self,
+        turn: &mut Turn<'_, O>,
+        drained: &[Fingerprint],
+        note: Option<&Note>,
+    ) -> Result<Aligned, Failed> {
+        let shape = note.map_or_else(|| self.container.shape.clone(), |note| note.shape.clone());
+        let prefer = if shape.formatter.has_time() { Prefer::Latest } else { Prefer::LongestRun };
+        let began = note.and_then(|note| note.began);
+        let Some(mut end) = OutputEnd::read(turn.os, &self.output, prefer).map_err(Failed::Output)? else {
+            self.begin_where(turn, began, drained)?;
+            return Ok(Aligned::Fresh);
+        };
+        tracing::info!(container = %self.container.facts.metadata.name, "searching the output's end in the log");
+        let directory = self.container.lineage.directory().to_owned();
+        let mut scanned = Lineage::new(&directory, &self.container.id, []);
+        scanned.look(turn.os).map_err(Failed::Source)?;
+        begin_scan(turn.os, &mut scanned, began, drained).map_err(Failed::Source)?;
+        let found = scan(turn, &mut scanned, Pipe::new(shape.clone(), Unfinished::default(), None), &mut end);
+        let Some(found) = found.map_err(Failed::Source)? else {
+            if note.is_some() {
+                note_gap(turn, self.container);
+            }
+            self.begin_where(turn, began, drained)?;
+            return Ok(if note.is_some() { Aligned::Gap } else { Aligned::Fresh });
+        };
+        if end.ambiguous && prefer == Prefer::LongestRun {
+            let mut loss = gap(turn, self.container, Reason::Ambiguous);
+            loss.detail = "the state was lost and the output's last lines occur more than once".to_owned();
+            turn.losses.push(loss);
+        }
+        let generation_ix = self.container.lineage.generations().position(|held| held.head == found.head);
+        let source = Source {
+            generation_ix: generation_ix.unwrap_or(0),
+            offset: found.offset,
+            tail: found.tail,
+            unfinished: found.unfinished.clone(),
+        };
+        let rung = Rung {
+            at_ms: 0,
+            head: found.head,
+            offset: found.offset,
+            tail: found.tail,
+            unfinished: found.unfinished,
+            place: end.whole,
+            owed: found.owed,
+            interval_crc: 0,
+            synced: false,
+        };
+        let row = Row {
+            id: self.container.id.clone(),
+            name: String::new(),
+            route: self.container.route.clone(),
+            sequence: 0,
+            boot: String::new(),
+            ladder: Ladder {
+                epochs: vec![crate::checkpoint::Epoch { shape, from: Place::default() }],
+                rungs: Vec::new(),
+            },
+            drained: Vec::new(),
+            absent_since_ns: None,
+        };
+        self.container.began = began;
+        self.container.ladder_route = self.container.route.clone();
+        self.replay(turn, &row, &rung, Some(source), Repair::Never)?;
+        Ok(Aligned::Searched)
+    }
+
+    /// From the container's first position, or the oldest incarnation that wasn't read.
+    fn begin_where(self, turn: &mut Turn<'_, O>, began: Option<Began>, drained: &[Fingerprint]) -> Result<(), Failed> {
+        begin_scan(turn.os, &mut self.container.lineage, began, drained).map_err(Failed::Source)?;
+        self.container.began = began;
+        self.append_from(turn, Unfinished::default())
+    }
+}
+
+fn repair(rebooted: bool) -> Repair {
+    if rebooted { Repair::ZeroedPages } else { Repair::Never }
+}
+
+/// An output in name only, to stand in for one that moved on.
+fn placeholder<O: Os>(at: &OutputAt) -> Output<O> {
+    Output::unopened(&at.path, at.mode, at.limit)
+}
+
+fn has_begun(row: &Row) -> bool {
+    row.ladder.newest().is_some_and(|rung| rung.head.is_some())
+}
+
+fn gap<O: Os>(turn: &Turn<'_, O>, container: &Container<O>, reason: Reason) -> Loss {
+    container.loss(turn, reason, None, None)
+}
+
+fn note_gap<O: Os>(turn: &mut Turn<'_, O>, container: &Container<O>) {
+    let mut loss = gap(turn, container, Reason::RotatedAway);
+    loss.detail = "the log went on in incarnations that were gone before they could be read".to_owned();
+    turn.losses.push(loss);
+}
+
+/// The incarnation that holds the rung's bytes where the rung says.
+fn find_source<O: Os>(os: &O, lineage: &mut Lineage<O>, rung: &Rung) -> io::Result<Option<Source>> {
+    let Some(head) = rung.head else {
+        return Ok(None);
+    };
+    for (generation_ix, generation) in lineage.generations_mut().enumerate() {
+        if generation.head == Some(head) && generation.proves(os, rung.offset, rung.tail)? {
+            return Ok(Some(Source {
+                generation_ix,
+                offset: rung.offset,
+                tail: rung.tail,
+                unfinished: rung.unfinished.clone(),
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// The oldest incarnation that was not read to its end before, from its beginning.
+fn oldest_unread<O: Os>(_turn: &Turn<'_, O>, container: &Container<O>, row: &Row) -> Result<Source, Failed> {
+    let read = |head: Option<Fingerprint>| head.is_some_and(|head| row.drained.contains(&head));
+    let n_generations = container.lineage.len();
+    let generation_ix = container.lineage.generations().position(|held| !read(held.head)).unwrap_or(n_generations);
+    let unfinished = row.ladder.newest().map(|rung| rung.unfinished.clone()).unwrap_or_default();
+    Ok(Source { generation_ix, offset: 0, tail: None, unfinished })
+}
+
+/// Whether the output reaches up to `place`.
+fn is_reachable<O: Os>(os: &O, output: &Output<O>, place: Place) -> io::Result<bool> {
+    let end = output.place();
+    if place.segment == end.segment {
+        return Ok(place.offset <= end.offset);
+    }
+    for segment in segments(os, output.path(), end.segment)? {
+        if segment.number == place.segment {
+            return Ok(segment.form != Form::Plain || os.stat(&segment.path)?.size >= place.offset);
+        }
+    }
+    Ok(false)
+}
+
+fn ends_torn<O: Os>(os: &O, output: &Output<O>) -> io::Result<bool> {
+    let (Some(file), Some(last)) = (output.file(), output.place().offset.checked_sub(1)) else {
+        return Ok(false);
+    };
+    let mut byte = [b'\n'];
+    os.read_at(file, last, &mut byte)?;
+    Ok(byte != [b'\n'])
+}
+
+fn begin_scan<O: Os>(
+    os: &O,
+    lineage: &mut Lineage<O>,
+    began: Option<Began>,
+    drained: &[Fingerprint],
+) -> io::Result<()> {
+    if let Some(began) = began {
+        let ix = lineage.generations().position(|held| began.head.is_some() && held.head == began.head);
+        return match ix {
+            Some(ix) => lineage.begin_at(os, ix, began.offset, None),
+            None => Ok(()),
+        };
+    }
+    let read = |head: Option<Fingerprint>| head.is_some_and(|head| drained.contains(&head));
+    let ix = lineage.generations().position(|held| !read(held.head)).unwrap_or(0);
+    lineage.begin_at(os, ix, 0, None)
+}
+
+/// A place in the source behind a record that the output has.
+struct Found {
+    head: Option<Fingerprint>,
+    offset: u64,
+    tail: Option<Fingerprint>,
+    unfinished: Unfinished,
+    /// Records that came with that one and may not be in the output.
+    owed: Vec<u8>,
+}
+
+/// Renders the whole log once, without writing, and holds each line against the output's end.
+fn scan<O: Os>(
+    turn: &Turn<'_, O>,
+    lineage: &mut Lineage<O>,
+    mut pipe: Pipe,
+    end: &mut OutputEnd,
+) -> io::Result<Option<Found>> {
+    let mut buffer = Vec::new();
+    let mut batch = Batch::default();
+    let mut tally = Tally::default();
+    let mut found = None;
+    loop {
+        match lineage.read(turn.os, &mut buffer)? {
+            Chunk::Lines { offset, bytes } => {
+                let head = lineage.head(turn.os)?;
+                let text = &buffer[bytes];
+                let mut start = 0;
+                for newline in memchr::memchr_iter(b'\n', text) {
+                    pipe.line(&text[start..newline], offset + start as u64, &mut batch, &mut tally);
+                    if let Some(owed) = observe(&batch, end) {
+                        let tail = Some(Fingerprint::of(crate::tail::identity::proof(&text[start..=newline])));
+                        let unfinished = pipe.assembler.unfinished().clone();
+                        found = Some(Found { head, offset: offset + newline as u64 + 1, tail, unfinished, owed });
+                    }
+                    batch.clear();
+                    start = newline + 1;
+                    lineage.advance(offset + start as u64, &text[..start]);
+                }
+                tally = Tally::default();
+            }
+            Chunk::Waste { offset, bytes, .. } => lineage.pass_over(turn.os, offset, bytes)?,
+            Chunk::Rewritten { .. } => {}
+            Chunk::Quiet { .. } if lineage.len() > 1 => lineage.pass(turn.os)?,
+            Chunk::Quiet { .. } => return Ok(found),
+        }
+    }
+}
+
+/// Holds the records of one source line against the output's end. If one of them is the best match so far: the records
+/// behind it.
+fn observe(batch: &Batch, end: &mut OutputEnd) -> Option<Vec<u8>> {
+    let mut owed = None;
+    for record in batch.records() {
+        let mut best = false;
+        for line in record.split_inclusive(|byte| *byte == b'\n') {
+            best = end.observe(line);
+        }
+        if best {
+            owed = Some(Vec::new());
+        } else if let Some(owed) = &mut owed {
+            owed.extend_from_slice(record);
+        }
+    }
+    owed
+}
+
+/// Writes what a container that is gone still owes its output: the checkpoint has the bytes.
+pub fn settle_owed<O: Os>(os: &O, at: &OutputAt, row: &Row, rebooted: bool) -> io::Result<()> {
+    let Some(rung) = row.ladder.newest().filter(|rung| !rung.owed.is_empty()) else {
+        return Ok(());
+    };
+    let mut output = Output::find(os, &at.path, at.mode, at.limit, at.segment_min)?;
+    if !is_reachable(os, &output, rung.place)? {
+        return Ok(());
+    }
+    let Some(existing) = Existing::open(os, &at.path, output.place().segment, rung.place)? else {
+        return Ok(());
+    };
+    let mut replay = Replay::new(existing, repair(rebooted));
+    let mut batch = Batch::default();
+    batch.extend_lines(&rung.owed);
+    let mut n_there = 0;
+    for record in batch.records() {
+        match replay.offer(os, &mut output, record)? {
+            Offer::Present => n_there += record.len(),
+            Offer::Ends { already } => {
+                n_there += already;
+                break;
+            }
+            Offer::Stashed | Offer::GiveUp => return Ok(()), // Somebody else's text stands there: nothing is ours to add.
+        }
+    }
+    batch.advance(n_there);
+    if batch.is_empty() {
+        return Ok(());
+    }
+    output.prepare(os)?;
+    let (_, result) = output.append(os, batch.unwritten());
+    result
+}
+
+/// The settings in force, for a container that has no ladder.
+pub fn shape_of(ladder: &Ladder) -> Option<&Shape> {
+    ladder.epochs.last().map(|epoch| &epoch.shape)
+}

@@ -1,0 +1,150 @@
+//! One container's lines into rendered records: decode, assemble, filter, format. No files.
+
+use crate::assemble::{Assembler, Joining, LatePieces, Unfinished};
+use crate::batch::Batch;
+use crate::checkpoint::Shape;
+use crate::decode::{Decoded, Decoder, Entry, Fault, Piece, Timestamp, resync};
+use crate::format::{Formatter, RecordView};
+
+/// A range of a source file that held no record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unparsed {
+    pub start: u64,
+    pub end: u64,
+    pub fault: Fault,
+    /// The time of the last record before it.
+    pub after: Option<Timestamp>,
+}
+
+/// What a turn counted.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub lines: u64,
+    pub bytes: u64,
+    pub records: u64,
+    pub filtered: u64,
+    /// Records that ended at the longest line with more to come.
+    pub split: u64,
+    /// Pieces of a line that was ended by decision.
+    pub late: u64,
+    pub written_bytes: u64,
+    pub unparsed: Vec<Unparsed>,
+}
+
+/// Whether to go on reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    Go,
+    /// This line and all after it are left for a later run (`--until`).
+    Later,
+}
+
+pub struct Pipe {
+    decoder: Decoder,
+    pub assembler: Assembler,
+    shape: Shape,
+    until_ns: Option<i128>,
+    /// The time of the last record decided.
+    pub last_time: Option<Timestamp>,
+}
+
+impl Pipe {
+    pub fn new(shape: Shape, unfinished: Unfinished, until_ns: Option<i128>) -> Pipe {
+        let assembler = Assembler::resume(joining(&shape), unfinished);
+        Pipe { decoder: Decoder::new(), assembler, shape, until_ns, last_time: None }
+    }
+
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// From the next record on.
+    pub fn set_shape(&mut self, shape: Shape) {
+        self.assembler.set_joining(joining(&shape));
+        self.shape = shape;
+    }
+
+    /// Takes one line, without its newline, that starts at `offset` of its file.
+    pub fn line(&mut self, line: &[u8], offset: u64, batch: &mut Batch, tally: &mut Tally) -> Flow {
+        tally.lines += 1;
+        tally.bytes += line.len() as u64 + 1;
+        match self.decoder.decode(line) {
+            Decoded::Entry(entry) => {
+                if self.until_ns.is_some_and(|until| entry.time.unix_ns() >= until) {
+                    tally.lines -= 1;
+                    tally.bytes -= line.len() as u64 + 1;
+                    return Flow::Later;
+                }
+                let render = Render { shape: &self.shape, batch, tally };
+                self.last_time = Some(entry.time);
+                push(&mut self.assembler, &entry, render);
+                self.count_joined(tally);
+            }
+            Decoded::Malformed(_) => self.pieces(line, offset, batch, tally),
+        }
+        Flow::Go
+    }
+
+    /// A line that is no record: perhaps a torn one with a whole one glued to it.
+    #[inline(never)]
+    fn pieces(&mut self, line: &[u8], offset: u64, batch: &mut Batch, tally: &mut Tally) {
+        for piece in resync(line) {
+            match piece {
+                Piece::Entry { start, end } => match self.decoder.decode(&line[start..end]) {
+                    Decoded::Entry(entry) => {
+                        self.last_time = Some(entry.time);
+                        push(&mut self.assembler, &entry, Render { shape: &self.shape, batch, tally });
+                    }
+                    Decoded::Malformed(fault) => self.unparsed(offset, start, end, fault, tally),
+                },
+                Piece::Torn { start, end, fault } => self.unparsed(offset, start, end, fault, tally),
+            }
+        }
+    }
+
+    fn count_joined(&mut self, tally: &mut Tally) {
+        let counted = std::mem::take(&mut self.assembler.counted);
+        tally.split += counted.split;
+        tally.late += counted.late;
+    }
+
+    fn unparsed(&self, offset: u64, start: usize, end: usize, fault: Fault, tally: &mut Tally) {
+        let (start, end) = (offset + start as u64, offset + end as u64);
+        tally.unparsed.push(Unparsed { start, end, fault, after: self.last_time });
+    }
+
+    /// Ends the open lines: a decision, to be committed before it is written.
+    pub fn end_open_lines(&mut self, late: LatePieces, batch: &mut Batch, tally: &mut Tally) {
+        let mut render = Render { shape: &self.shape, batch, tally };
+        self.assembler.end_all(late, &mut |record| render.record(&record));
+    }
+}
+
+fn push(assembler: &mut Assembler, entry: &Entry<'_>, mut render: Render<'_>) {
+    assembler.push(entry, &mut |record| render.record(&record));
+}
+
+struct Render<'a> {
+    shape: &'a Shape,
+    batch: &'a mut Batch,
+    tally: &'a mut Tally,
+}
+
+impl Render<'_> {
+    fn record(&mut self, record: &RecordView<'_>) {
+        if self.shape.since_ns.is_some_and(|since| record.time.unix_ns() < since) {
+            self.tally.filtered += 1;
+            return;
+        }
+        self.tally.records += 1;
+        self.shape.formatter.append(record, self.batch.buffer());
+        self.batch.seal();
+    }
+}
+
+fn joining(shape: &Shape) -> Joining {
+    match shape.formatter {
+        Formatter::Docker => Joining::Entries,
+        _ => Joining::Lines { bytes_max: shape.max_line_bytes as usize },
+    }
+}

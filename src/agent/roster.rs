@@ -1,0 +1,374 @@
+//! Which containers there are: the root's listing, each one's metadata, and what became of those that left.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::agent::container::{Container, Facts};
+use crate::agent::schedule::Activity;
+use crate::agent::{Agent, Mode, Share, Slot};
+use crate::checkpoint::Shape;
+use crate::checkpoint::commit::Committer;
+use crate::config::Config;
+use crate::config::limits::{CONFIG_BYTES_MAX, ROOT_PERIOD, ROW_ABSENT_MAX, SWEEP_PERIOD, UNWATCHED_PERIOD};
+use crate::discover::listing::{container_ids, log_file_name};
+use crate::discover::{ContainerConfig, LogOptions, Needed};
+use crate::format::Metadata;
+use crate::sink::tidy::Tidier;
+use crate::sys::watch::Watcher;
+use crate::sys::{Kind, Os, Stat};
+
+const CONFIG: &str = "config.v2.json";
+const HOST_CONFIG: &str = "hostconfig.json";
+
+impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
+    /// Lists the root when its mtime moved, when somebody hinted at it, and every sweep.
+    pub(super) fn look_at_root(&mut self, now: Duration) {
+        let overdue = now >= self.root_looked_at + ROOT_PERIOD;
+        let asked = self.root_modified.is_none() && self.first_listing_seen;
+        if self.first_listing_seen && !overdue && !asked {
+            return;
+        }
+        self.root_looked_at = now;
+        let root = self.config.places.containers_dir.clone();
+        // Through a link if the whole root is one.
+        let modified = match self.os.stat(&root.join(".")) {
+            Ok(stat) => stat.modified_ns,
+            Err(error) => return self.root_unreadable(error, now),
+        };
+        let due = self.root_modified != Some(modified) || now >= self.root_listed_at + SWEEP_PERIOD;
+        if !due && self.first_listing_seen {
+            return;
+        }
+        if !self.root_watched && self.mode == Mode::Run {
+            self.root_watched = self.watcher.watch_root(&root).is_ok();
+        }
+        match self.os.list(&root.join(".")) {
+            Err(error) => self.root_unreadable(error, now),
+            Ok(names) => {
+                self.root_modified = Some(modified);
+                self.root_listed_at = now;
+                if std::mem::take(&mut self.root_missing) {
+                    tracing::info!(containers_dir = %root.display(), "the containers-dir is there");
+                    self.health.clear("containers-dir");
+                }
+                self.listed(&root, &container_ids(&names), now);
+            }
+        }
+    }
+
+    fn root_unreadable(&mut self, error: io::Error, now: Duration) {
+        self.root_watched = false;
+        self.root_modified = Some(0);
+        let root = self.config.places.containers_dir.display().to_string();
+        if !self.root_missing {
+            self.root_missing = true;
+            tracing::warn!(containers_dir = %root, %error, "cannot list the containers-dir; waiting for it");
+            self.health.set("containers-dir", format!("cannot list {root}: {error}"));
+        }
+        self.root_listed_at = now;
+    }
+
+    fn listed(&mut self, root: &Path, ids: &[String], now: Duration) {
+        let first = !self.first_listing_seen;
+        for id in ids {
+            if self.by_id.contains_key(id) {
+                continue;
+            }
+            let directory = root.join(id);
+            let is_directory = self.os.stat(&directory).is_ok_and(|stat| stat.kind == Kind::Directory);
+            if is_directory {
+                self.admit(id, directory, first, now);
+            }
+        }
+        let there: std::collections::HashSet<&str> = ids.iter().map(String::as_str).collect();
+        let mut gone = Vec::new();
+        for (ix, slot) in &mut self.slots {
+            let removed = !there.contains(slot.container.id.as_str());
+            if removed != slot.container.removed {
+                slot.container.removed = removed;
+                gone.push(*ix);
+            }
+        }
+        for ix in gone {
+            self.reschedule(ix, now);
+        }
+        if first {
+            self.first_listing_seen = true;
+            self.settle_absent();
+        }
+        if !ids.is_empty() {
+            self.note_absent(&there);
+        }
+        self.counters.containers.set(self.slots.values().filter(|slot| slot.selected).count() as i64);
+    }
+
+    /// Rows whose container no listing has shown for days are dropped. A late mount is no removal: only listings that
+    /// show containers count.
+    fn note_absent(&mut self, there: &std::collections::HashSet<&str>) {
+        let now_ns = self.os.wall_ns();
+        let mut changed = Vec::new();
+        for (id, stored) in &mut self.stored {
+            let Some(row) = &mut stored.row else {
+                continue;
+            };
+            match (there.contains(id.as_str()), row.absent_since_ns) {
+                (true, Some(_)) => row.absent_since_ns = None,
+                (false, None) => row.absent_since_ns = Some(now_ns),
+                (false, Some(since)) if now_ns - since > ROW_ABSENT_MAX.as_nanos() as i64 => {}
+                _ => continue,
+            }
+            changed.push(id.clone());
+        }
+        self.absent.extend(changed);
+    }
+
+    fn admit(&mut self, id: &str, directory: PathBuf, first: bool, now: Duration) {
+        let ix = self.next_slot;
+        let read = self.read_facts(id, &directory, now);
+        if read.facts.is_none() && read.wait {
+            self.root_modified = None; // Made just now: its files are on their way.
+            return;
+        }
+        let facts = read.facts.unwrap_or_else(|| nameless(id, &self.config.hostname));
+        let route = self.config.path_template.route(&facts.metadata);
+        if self.share.as_ref().is_some_and(|share| !share.takes(id)) {
+            return;
+        }
+        let shape = self.shape(&facts.metadata);
+        let selected = self.config.selection.selects(&facts.metadata);
+        let mut container = Container::new(id, directory, facts, route, shape, self.config.window.until_ns);
+        container.removed = false;
+        self.next_slot += 1;
+        self.by_id.insert(id.to_owned(), ix);
+        self.slots.insert(
+            ix,
+            Slot {
+                container,
+                activity: Activity::new(now),
+                due: now,
+                signature: read.signature,
+                facts_at: now,
+                selected,
+                first: first && !self.first_listing_stored,
+                n_failures: 0,
+                trouble: None,
+                losses: Vec::new(),
+                losses_in_flight: Vec::new(),
+                leaving: false,
+                quiet_since_stop: false,
+            },
+        );
+        self.queue.insert((now, ix));
+        self.hot.insert(ix);
+    }
+
+    pub(super) fn shape(&self, metadata: &Metadata) -> Shape {
+        Shape {
+            formatter: self.config.formatter(metadata),
+            max_line_bytes: self.config.max_line_bytes as u64,
+            since_ns: self.config.window.since_ns,
+        }
+    }
+
+    /// Reads the metadata again when its file changed, was hinted at, or wasn't looked at for a while.
+    pub(super) fn refresh_facts(&mut self, ix: usize, now: Duration) {
+        let Some(slot) = self.slots.get(&ix) else {
+            return;
+        };
+        if slot.container.removed || now < slot.facts_at + UNWATCHED_PERIOD {
+            return;
+        }
+        let directory = slot.container.lineage.directory().to_owned();
+        let id = slot.container.id.clone();
+        let signature = self.signature(&directory);
+        let same = signature == slot.signature;
+        let read = if same { None } else { Some(self.read_facts(&id, &directory, now)) };
+        let slot = self.slots.get_mut(&ix).expect("looked up above");
+        slot.facts_at = now;
+        let Some(read) = read else {
+            return;
+        };
+        slot.signature = read.signature;
+        let Some(facts) = read.facts.filter(|facts| *facts != slot.container.facts) else {
+            return;
+        };
+        let selected = self.config.selection.selects(&facts.metadata);
+        let route = self.config.path_template.route(&facts.metadata);
+        let shape = self.shape(&facts.metadata);
+        let slot = self.slots.get_mut(&ix).expect("looked up above");
+        if slot.container.facts.metadata.name != facts.metadata.name {
+            tracing::info!(from = %slot.container.facts.metadata.name, to = %facts.metadata.name, "container renamed");
+        }
+        slot.container.facts = facts;
+        slot.container.route = route;
+        slot.container.shape = shape;
+        slot.selected = selected;
+        self.reschedule(ix, now);
+    }
+
+    fn signature(&self, directory: &Path) -> [Option<Stat>; 2] {
+        [CONFIG, HOST_CONFIG].map(|name| self.os.stat(&directory.join(name)).ok())
+    }
+
+    fn read_facts(&mut self, id: &str, directory: &Path, now: Duration) -> ReadFacts {
+        let signature = self.signature(directory);
+        let (facts, named) = read_facts(&self.os, &self.config.hostname, &self.config.needed, id, directory);
+        match named {
+            Named::Yes => ReadFacts { facts: Some(facts), wait: false, signature },
+            Named::NotYet => ReadFacts { facts: None, wait: self.mode == Mode::Run, signature },
+            Named::No(error) => {
+                if self.said.say("config", id, now).is_some() {
+                    tracing::warn!(container = %&id[..12], %error, "cannot read config.v2.json: the short id is its name");
+                }
+                ReadFacts { facts: None, wait: false, signature }
+            }
+        }
+    }
+
+    /// Forgets a container that is gone and of which everything is in its output and in the store.
+    pub(super) fn leave_if_finished(&mut self, ix: usize) {
+        let Some(slot) = self.slots.get_mut(&ix) else {
+            return;
+        };
+        let container = &slot.container;
+        let never_opened = !container.is_open() && container.removed && container.lineage.is_empty();
+        if never_opened && !self.stored.contains_key(&container.id) {
+            self.forget(ix);
+        } else if container.is_finished() && container.is_committed() && !slot.leaving {
+            slot.leaving = true;
+            self.wanting.insert(ix);
+        }
+    }
+
+    pub(super) fn forget(&mut self, ix: usize) {
+        let Some(slot) = self.slots.remove(&ix) else {
+            return;
+        };
+        self.queue.remove(&(slot.due, ix));
+        self.hot.remove(&ix);
+        self.wanting.remove(&ix);
+        self.by_id.remove(&slot.container.id);
+        self.said.forget(&slot.container.id);
+        self.watcher.unwatch(slot.container.lineage.directory());
+        self.leave_route(ix, &slot.container);
+        self.counters.containers.set(self.slots.len() as i64);
+    }
+}
+
+/// Whether a container's own files told its name.
+pub(super) enum Named {
+    Yes,
+    /// Its directory is there before its files: without a log there is nothing to name yet.
+    NotYet,
+    /// Why not.
+    No(String),
+}
+
+/// Reads config.v2.json and hostconfig.json. Without a name the short id takes its place.
+pub(super) fn read_facts<O: Os>(os: &O, hostname: &str, needed: &Needed, id: &str, directory: &Path) -> (Facts, Named) {
+    let config = match read_whole(os, &directory.join(CONFIG)) {
+        Ok(bytes) => ContainerConfig::parse(id, hostname, needed, &bytes).map_err(|error| error.to_string()),
+        Err(error) => {
+            let has_log = os.stat(&directory.join(log_file_name(id))).is_ok();
+            if error.kind() == io::ErrorKind::NotFound && !has_log {
+                return (nameless(id, hostname), Named::NotYet);
+            }
+            Err(error.to_string())
+        }
+    };
+    let options =
+        read_whole(os, &directory.join(HOST_CONFIG)).map(|bytes| LogOptions::parse(&bytes).unwrap_or_default());
+    match config {
+        Ok(config) => {
+            let facts = Facts {
+                running: config.state.is_running(),
+                state: config.state.name(),
+                created_ns: config.created_ns().unwrap_or(0),
+                metadata: config.metadata,
+                non_blocking: options.unwrap_or_default().non_blocking,
+            };
+            (facts, Named::Yes)
+        }
+        Err(error) => (nameless(id, hostname), Named::No(error)),
+    }
+}
+
+struct ReadFacts {
+    facts: Option<Facts>,
+    /// The container is only being made.
+    wait: bool,
+    signature: [Option<Stat>; 2],
+}
+
+/// Parts a backfill's containers among its agents: those that share an output, now or in their rows, go together.
+pub(super) fn plan<O: Os>(os: &O, config: &Config, rows: &[(String, String)]) -> Vec<Share> {
+    let root = &config.places.containers_dir;
+    let ids = container_ids(&os.list(&root.join(".")).unwrap_or_default());
+    let mut groups = Groups::default();
+    for (id, route) in rows {
+        groups.join(id, route);
+    }
+    for id in &ids {
+        let (facts, _) = read_facts(os, &config.hostname, &config.needed, id, &root.join(id));
+        groups.join(id, &config.path_template.route(&facts.metadata));
+    }
+    let n_agents = config.threads.clamp(1, ids.len().max(1));
+    let owners = std::sync::Arc::new(groups.deal(n_agents));
+    (0..n_agents).map(|ix| Share { ix, owners: owners.clone() }).collect()
+}
+
+/// Names that belong together, by union of pairs.
+#[derive(Default)]
+struct Groups {
+    leader: std::collections::HashMap<String, String>,
+}
+
+impl Groups {
+    fn find(&mut self, name: &str) -> String {
+        let mut at = name.to_owned();
+        while let Some(next) = self.leader.get(&at).filter(|next| **next != at) {
+            at = next.clone();
+        }
+        self.leader.insert(name.to_owned(), at.clone());
+        at
+    }
+
+    fn join(&mut self, one: &str, other: &str) {
+        let (one, other) = (self.find(one), self.find(other));
+        self.leader.insert(one, other);
+    }
+
+    /// Each name's agent, the groups dealt round.
+    fn deal(mut self, n_agents: usize) -> std::collections::HashMap<String, usize> {
+        let names: std::collections::BTreeSet<String> = self.leader.keys().cloned().collect();
+        let mut agents = std::collections::HashMap::new();
+        let mut next = 0;
+        let mut dealt = std::collections::HashMap::new();
+        for name in names {
+            let leader = self.find(&name);
+            let agent = *agents.entry(leader).or_insert_with(|| {
+                next += 1;
+                (next - 1) % n_agents
+            });
+            dealt.insert(name, agent);
+        }
+        dealt
+    }
+}
+
+fn nameless(id: &str, hostname: &str) -> Facts {
+    let name = id[..12].to_owned();
+    let metadata = Metadata { name, id: id.to_owned(), hostname: hostname.to_owned(), ..Metadata::default() };
+    Facts { metadata, state: "unknown", ..Facts::default() }
+}
+
+/// At most `CONFIG_BYTES_MAX` and one more, by which the parser knows that there is too much.
+fn read_whole<O: Os>(os: &O, path: &Path) -> io::Result<Vec<u8>> {
+    let file = os.open(path)?;
+    let size = os.stat_open(&file)?.size.min(CONFIG_BYTES_MAX as u64 + 1) as usize;
+    let mut bytes = vec![0; size];
+    let read = os.read_at(&file, 0, &mut bytes)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}

@@ -1,0 +1,265 @@
+//! Who writes to which output. Containers that use one output after the other are chained: the older one drains first,
+//! and every change of writer waits for a commit.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::agent::Agent;
+use crate::agent::container::{Container, Trouble, Turn};
+use crate::agent::opening::{Aligned, Before, OutputAt, settle_owed};
+use crate::agent::pipe::Tally;
+use crate::checkpoint::Row;
+use crate::checkpoint::commit::Committer;
+use crate::config::From;
+use crate::sink::journal::Journal;
+use crate::sink::tidy::Tidier;
+use crate::sys::Os;
+use crate::sys::watch::Watcher;
+use crate::telemetry::AlignedHow;
+
+/// One output, by its path below log-path.
+#[derive(Debug, Default)]
+pub(super) struct Route {
+    /// The slot that has it open.
+    pub(super) holder: Option<usize>,
+    /// Who wrote to it last, as the store has it.
+    last_writer: Option<String>,
+    last_sequence: u64,
+    /// The last writer's place was found again, so others may go on behind it.
+    settled: bool,
+    /// Numbers below it were given out already.
+    segment_min: u64,
+}
+
+/// What the rows say of outputs.
+pub(super) fn routes_of(rows: &[(Row, usize)], journal: &Journal) -> HashMap<String, Route> {
+    let mut routes: HashMap<String, Route> = HashMap::new();
+    for (row, _) in rows {
+        let route = routes.entry(row.route.clone()).or_default();
+        if route.last_writer.is_none() || row.sequence > route.last_sequence {
+            route.last_writer = Some(row.id.clone());
+            route.last_sequence = row.sequence;
+        }
+        let newest = row.ladder.newest().map_or(0, |rung| rung.place.segment);
+        route.segment_min = route.segment_min.max(newest);
+    }
+    for note in journal.notes.values().flatten() {
+        let route = routes.entry(note.route.clone()).or_default();
+        route.segment_min = route.segment_min.max(note.place.segment);
+    }
+    routes
+}
+
+impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
+    /// Opens a container's log and output if it is its turn. False: it waits.
+    pub(super) fn try_open(&mut self, ix: usize, now: Duration) -> Result<bool, Trouble> {
+        let slot = self.slots.get_mut(&ix).expect("it is being served");
+        // Whatever it waits for, its files are held from now on.
+        let log = slot.container.lineage.log();
+        slot.container.lineage.look(&self.os).map_err(|error| Trouble::Source(log, error))?;
+        let id = slot.container.id.clone();
+        if slot.container.is_released() {
+            if !slot.container.has_unread(&self.os) {
+                self.leave_if_finished(ix);
+                return Ok(false);
+            }
+            let route = slot.container.route.clone();
+            if !self.route_is_free(ix, &route) {
+                return Ok(false);
+            }
+            return self.reopen(ix, &route, now);
+        }
+        let stored_route = self.stored.get(&id).and_then(|stored| stored.row.as_ref()).map(|row| row.route.clone());
+        let noted_route = self.journal.notes.get(&id).and_then(|notes| notes.last()).map(|note| note.route.clone());
+        let route = stored_route.or(noted_route).unwrap_or_else(|| self.slots[&ix].container.route.clone());
+        if !self.route_is_free(ix, &route) {
+            return Ok(false);
+        }
+        self.open(ix, &route, now)
+    }
+
+    /// Whether the container may write to `route` now.
+    fn route_is_free(&mut self, ix: usize, route: &str) -> bool {
+        let (id, age) = {
+            let container = &self.slots[&ix].container;
+            (container.id.clone(), age_of(container))
+        };
+        let (holder, last_writer, settled) = {
+            let entry = self.routes.entry(route.to_owned()).or_default();
+            (entry.holder, entry.last_writer.clone(), entry.settled)
+        };
+        if let Some(holder) = holder.filter(|holder| *holder != ix) {
+            if let Some(slot) = self.slots.get_mut(&holder) {
+                slot.container.ask_release();
+                if slot.container.waits_for_commit() {
+                    self.wanting.insert(holder);
+                }
+            }
+            return false;
+        }
+        let is_last = last_writer.as_deref() == Some(id.as_str());
+        if !settled && !is_last {
+            let last = last_writer.as_ref().and_then(|last| self.by_id.get(last));
+            if last.is_some_and(|last| self.slots.get(last).is_some_and(|slot| slot.selected && slot.trouble.is_none()))
+            {
+                return false; // It opens first: what it wrote after its last commit stands at the output's end.
+            }
+            self.settle(route);
+        }
+        if !settled && is_last {
+            return true;
+        }
+        let older = self.slots.iter().any(|(other_ix, other)| {
+            *other_ix != ix
+                && other.selected
+                && other.trouble.is_none()
+                && !other.leaving
+                && (other.container.route == route || other.container.ladder_route == route)
+                && age_of(&other.container) < age
+                && !other.container.is_drained()
+                && !other.container.is_released()
+                && !other.container.lineage.is_empty()
+        });
+        !older
+    }
+
+    /// Completes what the last writer owes, when it is not there any more.
+    fn settle(&mut self, route: &str) {
+        let at = self.output_at(route);
+        let entry = self.routes.entry(route.to_owned()).or_default();
+        if entry.settled {
+            return;
+        }
+        let row = entry.last_writer.as_ref().and_then(|id| self.stored.get(id)).and_then(|stored| stored.row.as_ref());
+        let Some(row) = row else {
+            entry.settled = true;
+            return;
+        };
+        match settle_owed(&self.os, &at, row, row.boot != self.boot) {
+            Ok(()) => entry.settled = true,
+            Err(error) => {
+                tracing::error!(output = %at.path.display(), %error, "cannot complete the output of a container that is gone")
+            }
+        }
+    }
+
+    /// After the first listing: what containers that are gone still owe their outputs.
+    pub(super) fn settle_absent(&mut self) {
+        let absent = self.routes.iter().filter(|(name, route)| {
+            !route.settled
+                && route.last_writer.as_ref().is_some_and(|id| !self.by_id.contains_key(id))
+                && self.share.as_ref().is_none_or(|share| share.takes(name))
+        });
+        let absent: Vec<String> = absent.map(|(route, _)| route.clone()).collect();
+        for route in absent {
+            self.settle(&route);
+        }
+    }
+
+    fn output_at(&self, route: &str) -> OutputAt {
+        OutputAt {
+            path: self.config.places.log_path.join(route),
+            mode: self.config.file_mode,
+            limit: self.config.limit,
+            segment_min: self.routes.get(route).map_or(1, |route| route.segment_min).max(1),
+        }
+    }
+
+    fn open(&mut self, ix: usize, route: &str, now: Duration) -> Result<bool, Trouble> {
+        let at = self.output_at(route);
+        let id = self.slots[&ix].container.id.clone();
+        let row = self.stored.get(&id).and_then(|stored| stored.row.clone());
+        let note = self.journal.last(&id, route).cloned();
+        let entry = self.routes.entry(route.to_owned()).or_default();
+        let last_writer = entry.last_writer.as_deref() == Some(id.as_str());
+        let from_end = self.config.from == From::End && self.store_fresh && self.slots[&ix].first;
+        let strange = self.store_fresh && !self.journal.notes.values().flatten().any(|note| note.route == route);
+        let before = match (&row, &note) {
+            (Some(row), _) => Before::Row { row, last_writer },
+            (None, Some(note)) => Before::Lost { note: Some(note) },
+            (None, None) if from_end => Before::BeginsAtEnd,
+            (None, None) if strange => Before::Lost { note: None },
+            (None, None) => Before::Nothing,
+        };
+        let until_ns = self.config.window.until_ns;
+        let mut losses = Vec::new();
+        let mut tally = Tally::default();
+        let slot = self.slots.get_mut(&ix).expect("it is being served");
+        let mut turn = Turn {
+            os: &self.os,
+            buffer: &mut self.buffer,
+            now,
+            tally: &mut tally,
+            losses: &mut losses,
+            meddled: &mut Vec::new(),
+        };
+        let aligned = slot.container.open(&mut turn, &at, before, &self.boot, until_ns)?;
+        self.take_losses(ix, losses);
+        let slot = self.slots.get_mut(&ix).expect("it is being served");
+        if aligned == Aligned::NotYet {
+            slot.first = false; // Its log began after the state was made.
+            self.leave_if_finished(ix);
+            return Ok(false);
+        }
+        self.counters.aligned(aligned);
+        if let Some(stored) = self.stored.get_mut(&id) {
+            stored.row = None;
+        }
+        self.hold_route(ix, route);
+        Ok(true)
+    }
+
+    fn reopen(&mut self, ix: usize, route: &str, _now: Duration) -> Result<bool, Trouble> {
+        let at = self.output_at(route);
+        let slot = self.slots.get_mut(&ix).expect("it is being served");
+        slot.container.reopen(&self.os, &at)?;
+        self.hold_route(ix, route);
+        Ok(true)
+    }
+
+    fn hold_route(&mut self, ix: usize, route: &str) {
+        let container = &self.slots[&ix].container;
+        let entry = self.routes.entry(route.to_owned()).or_default();
+        entry.holder = Some(ix);
+        entry.settled = true;
+        entry.last_writer = Some(container.id.clone());
+        if container.wants_commit() {
+            self.wanting.insert(ix);
+        }
+    }
+
+    /// The container left its output.
+    pub(super) fn leave_route(&mut self, ix: usize, container: &Container<O>) {
+        let place = container.place();
+        for route in self.routes.values_mut().filter(|route| route.holder == Some(ix)) {
+            route.holder = None;
+            if let Some(place) = place {
+                route.segment_min = route.segment_min.max(place.segment);
+            }
+        }
+    }
+
+    pub(super) fn release_route(&mut self, ix: usize, segment: u64) {
+        for route in self.routes.values_mut().filter(|route| route.holder == Some(ix)) {
+            route.holder = None;
+            route.segment_min = route.segment_min.max(segment);
+        }
+    }
+}
+
+/// The order in which containers of one output go.
+fn age_of<O: Os>(container: &Container<O>) -> (i128, String) {
+    (container.facts.created_ns, container.id.clone())
+}
+
+impl crate::telemetry::Counters {
+    fn aligned(&self, how: Aligned) {
+        let how = match how {
+            Aligned::Fresh | Aligned::NotYet => return,
+            Aligned::Resumed => AlignedHow::Resumed,
+            Aligned::Searched => AlignedHow::Searched,
+            Aligned::Gap => AlignedHow::Gap,
+        };
+        self.aligned.of(how).inc();
+    }
+}

@@ -1,0 +1,379 @@
+//! `run` and `backfill`: what they open before the first line, the threads, and how they end.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use crate::agent::control::{Control, Questions};
+use crate::agent::inbox::{Hints, Inbox};
+use crate::agent::progress::Progress;
+use crate::agent::roster::plan;
+use crate::agent::threads::{CommitClient, CommitThread, TidyThread};
+use crate::agent::{Agent, Mode, Parts, Remembered, remember};
+use crate::checkpoint::codec;
+use crate::checkpoint::store::{Opened, SledStore, StoreError};
+use crate::cli::{Exit, Failure};
+use crate::config::limits::DRAIN_MAX;
+use crate::config::{Compression, Config};
+use crate::sink::journal;
+use crate::sink::rolling::Form;
+use crate::sink::tidy::Retention;
+use crate::sys::lock::{DirectoryLock, LockError};
+use crate::sys::signal::Signals;
+use crate::sys::unix::Unix;
+use crate::sys::watch::{Watch, Watcher};
+use crate::sys::{Kind, Os};
+use crate::telemetry::report::Report;
+use crate::telemetry::{Counters, Health, WatchMode};
+
+/// What both verbs hold while they work.
+struct Opening {
+    os: Unix,
+    config: Arc<Config>,
+    counters: Counters,
+    health: Health,
+    remembered: Remembered,
+    commits: CommitThread<Unix>,
+    commit_handle: std::thread::JoinHandle<()>,
+    _locks: [DirectoryLock; 2],
+}
+
+/// Follows every container until it is told to end.
+pub fn run(config: Config) -> Result<Exit, Failure> {
+    let os = Unix;
+    check_root(&os, &config.places.containers_dir, Mode::Run)?;
+    let open_files = crate::sys::unix::raise_open_files();
+    let report = config.listen.map(|address| bind(address).map(|report| (address, report))).transpose()?;
+    let opening = Opening::new(os, config)?;
+    let config = opening.config.clone();
+    let inbox = Inbox::new();
+    let (tidier, tidy_handle) = tidy_thread(&opening)?;
+    let watcher = Watch::new(inbox.clone());
+    opening.counters.watch_mode.set(if watcher.poll_reason().is_none() { WatchMode::Inotify } else { WatchMode::Poll });
+    if let Some(reason) = watcher.poll_reason() {
+        tracing::warn!(reason, "inotify can't be used; every log is looked at once a second");
+    }
+    let (control, questions) = Control::bind(&config.places.state_dir, inbox.clone()).map_err(|error| {
+        Failure::new(
+            Exit::CannotCreate,
+            format!("cannot open the control socket in {}", config.places.state_dir.display()),
+        )
+        .caused_by(&error)
+    })?;
+    let net = net_thread(&opening, inbox.clone(), control, report.map(|(_, report)| report))?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        containers_dir = %config.places.containers_dir.display(),
+        log_path = %config.places.log_path.display(),
+        state_dir = %config.places.state_dir.display(),
+        limit = config.limit,
+        open_files = open_files.unwrap_or(0),
+        "started"
+    );
+    let Opening { os, counters, health, remembered, commits, commit_handle, _locks, .. } = opening;
+    let parts = Parts {
+        os,
+        committer: commits.client(inbox.clone()),
+        tidier,
+        watcher,
+        config,
+        counters,
+        health,
+        sequence: next_sequence(&remembered),
+    };
+    drop(commits);
+    let mut agent = Agent::new(parts, Mode::Run, remembered, None);
+    follow(&os, &mut agent, &inbox, &questions);
+    drop(agent); // The last client: the commit thread closes the store and ends.
+    join(commit_handle);
+    join(tidy_handle);
+    drop(net);
+    tracing::info!("drained and ended");
+    Ok(Exit::Done)
+}
+
+type RunAgent = Agent<Unix, CommitClient<Unix>, TidyThread, Watch>;
+
+fn follow(os: &Unix, agent: &mut RunAgent, inbox: &Inbox, questions: &Questions) {
+    let mut hints = Hints::default();
+    let mut stop_at = None;
+    loop {
+        let pause = agent.step(&hints);
+        while let Some(question) = questions.next() {
+            agent.answer(question);
+        }
+        if hints.stop {
+            let deadline = *stop_at.get_or_insert(os.monotonic() + DRAIN_MAX);
+            if agent.is_done() || os.monotonic() >= deadline {
+                return;
+            }
+        }
+        let pause = if stop_at.is_some() { pause.min(Duration::from_millis(5)) } else { pause };
+        hints = inbox.wait(pause);
+    }
+}
+
+/// Reads all there is, once.
+pub fn backfill(config: Config) -> Result<Exit, Failure> {
+    let os = Unix;
+    check_root(&os, &config.places.containers_dir, Mode::Backfill)?;
+    let _ = crate::sys::unix::raise_open_files();
+    let report = config.listen.map(bind).transpose()?;
+    let opening = Opening::new(os, config)?;
+    let stop = Inbox::new();
+    let net = plain_net_thread(&opening, stop.clone(), report)?;
+    let rows: Vec<_> =
+        codec::rows(&opening.remembered.pairs).0.into_iter().map(|(row, _)| (row.id, row.route)).collect();
+    let shares = plan(&opening.os, &opening.config, &rows);
+    let progress = Progress::new(opening.config.progress, &opening.counters);
+    let sequence = next_sequence(&opening.remembered);
+    let mut handles = Vec::new();
+    for share in shares {
+        let inbox = Inbox::new();
+        let (tidier, tidy_handle) = tidy_thread(&opening)?;
+        let parts = Parts {
+            os: opening.os,
+            committer: opening.commits.client(inbox.clone()),
+            tidier,
+            watcher: crate::sys::watch::NoWatch,
+            config: opening.config.clone(),
+            counters: opening.counters.clone(),
+            health: opening.health.clone(),
+            sequence: sequence.clone(),
+        };
+        let remembered = opening.remembered.clone();
+        let (stop, progress) = (stop.clone(), progress.clone());
+        let name = format!("tail-{}", share.ix);
+        let work = move || {
+            let mut agent = Agent::new(parts, Mode::Backfill, remembered, Some(share.clone()));
+            let mut hints = Hints::default();
+            loop {
+                let pause = agent.step(&hints);
+                progress.set_left(share.ix, || agent.lag_bytes());
+                if agent.is_done() {
+                    break;
+                }
+                hints = inbox.wait(pause.min(Duration::from_millis(50)));
+                hints.stop = stop.is_stopped();
+            }
+            let (troubles, interrupted) = (agent.troubles(), stop.is_stopped());
+            drop(agent);
+            join(tidy_handle);
+            (troubles, interrupted)
+        };
+        let handle = std::thread::Builder::new().name(name).spawn(work);
+        handles.push(handle.map_err(|error| Failure::new(Exit::Failed, "cannot start a thread").caused_by(&error))?);
+    }
+    let mut troubles = Vec::new();
+    for handle in handles {
+        match handle.join() {
+            Ok((mut theirs, _)) => troubles.append(&mut theirs),
+            Err(_) => return Err(Failure::new(Exit::Failed, "a thread ended by a panic; see above")),
+        }
+    }
+    let Opening { counters, commits, commit_handle, .. } = opening;
+    drop(commits);
+    join(commit_handle);
+    drop(net);
+    progress.finish();
+    Ok(summary(&counters, &troubles))
+}
+
+fn summary(counters: &Counters, troubles: &[(String, String)]) -> Exit {
+    let lost = counters.lost_bytes.total();
+    eprintln!(
+        "backfill: {} lines read, {} records written, {} filtered, {} lines that are no entry, {} bytes lost",
+        counters.lines_read.get(),
+        counters.records_written.get(),
+        counters.filtered.get(),
+        counters.parse_errors.total(),
+        lost
+    );
+    for (container, trouble) in troubles {
+        eprintln!("error: {container}: {trouble}");
+    }
+    if troubles.is_empty() && lost == 0 { Exit::Done } else { Exit::Failed }
+}
+
+impl Opening {
+    fn new(os: Unix, config: Config) -> Result<Opening, Failure> {
+        let config = Arc::new(config);
+        let own = config.places.log_path.join(journal::DIRECTORY);
+        create(&os, &config.places.state_dir, "--state-dir")?;
+        create(&os, &own, "--log-path")?;
+        check_real_places(&config)?;
+        let state_lock = lock(&config.places.state_dir, "lock")?;
+        let output_lock = lock(&own, "lock")?;
+        let counters = Counters::new(os.wall_ns());
+        let now_seconds = u64::try_from(os.wall_ns() / 1_000_000_000).unwrap_or(0);
+        let (mut store, opened) =
+            SledStore::open(&config.places.state_dir, now_seconds).map_err(|error| store_failure(&error))?;
+        let fresh = opened != Opened::Existing;
+        if let Opened::Recovered { cause, reason, moved_to, n_rows_saved } = &opened {
+            let moved_to = moved_to.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+            tracing::error!(%reason, %moved_to, n_rows_saved, "the state store was damaged; places are searched for in the outputs");
+            counters.checkpoint_recoveries.of(*cause).inc();
+        }
+        let remembered = remember(&os, &mut store, fresh, &config.places.log_path)
+            .map_err(|error| Failure::new(Exit::CannotCreate, format!("cannot read the state store: {error}")))?;
+        let health = Health::new(os.monotonic());
+        let (commits, commit_handle) = CommitThread::start(os, Box::new(store))
+            .map_err(|error| Failure::new(Exit::Failed, "cannot start a thread").caused_by(&error))?;
+        Ok(Opening {
+            os,
+            config,
+            counters,
+            health,
+            remembered,
+            commits,
+            commit_handle,
+            _locks: [state_lock, output_lock],
+        })
+    }
+}
+
+/// A missing containers-dir is waited for by `run`, and an error of `backfill`; what is no directory ends both.
+fn check_root(os: &Unix, root: &Path, mode: Mode) -> Result<(), Failure> {
+    match os.stat(&root.join(".")) {
+        Ok(stat) if stat.kind == Kind::Directory => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && mode == Mode::Run && os.stat(root).is_err() => {
+            Ok(())
+        }
+        Ok(_) => Err(not_a_directory(root)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Err(not_a_directory(root)),
+        Err(error) if mode == Mode::Run && error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Failure::new(Exit::Failed, format!("cannot list {}", root.display()))
+            .caused_by(&error)
+            .hint("--containers-dir names the directory that holds one directory a container, as root may read it")),
+    }
+}
+
+fn not_a_directory(root: &Path) -> Failure {
+    Failure::usage(format!("containers-dir {} is no directory", root.display()))
+        .hint("--containers-dir names the directory that holds one directory a container")
+}
+
+fn create(os: &Unix, directory: &Path, flag: &str) -> Result<(), Failure> {
+    os.create_directories(directory).map_err(|error| {
+        Failure::new(Exit::CannotCreate, format!("cannot create {}", directory.display()))
+            .caused_by(&error)
+            .hint(format!("choose another {flag}, or make it writable for this user"))
+    })
+}
+
+/// Links may lead one of the three directories into another.
+fn check_real_places(config: &Config) -> Result<(), Failure> {
+    let real = crate::sys::places::real_path;
+    let places = crate::config::Places {
+        containers_dir: real(&config.places.containers_dir),
+        log_path: real(&config.places.log_path),
+        state_dir: real(&config.places.state_dir),
+    };
+    places.check()
+}
+
+fn lock(directory: &Path, name: &str) -> Result<DirectoryLock, Failure> {
+    DirectoryLock::acquire(directory, name).map_err(|error| match &error {
+        LockError::Held { .. } => Failure::new(Exit::Held, error.to_string())
+            .hint("two agents never share a state-dir or a log-path; the old one may still be stopping"),
+        LockError::Io { .. } => Failure::new(Exit::CannotCreate, error.to_string()),
+    })
+}
+
+fn store_failure(error: &StoreError) -> Failure {
+    let code = if matches!(error, StoreError::Locked { .. }) { Exit::Held } else { Exit::CannotCreate };
+    let failure = Failure::new(code, error.to_string());
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn bind(address: std::net::SocketAddr) -> Result<Report, Failure> {
+    Report::bind(address).map_err(|error| {
+        Failure::new(Exit::Failed, format!("cannot listen on {address}"))
+            .caused_by(&error)
+            .hint("choose another --listen address")
+    })
+}
+
+fn tidy_thread(opening: &Opening) -> Result<(TidyThread, std::thread::JoinHandle<()>), Failure> {
+    let config = &opening.config;
+    let retention = Retention {
+        form: match config.compression {
+            Compression::None => Form::Plain,
+            Compression::Gzip => Form::Gzip,
+            Compression::Zstd => Form::Zstd,
+        },
+        mode: config.file_mode,
+        // The current file counts, as in Docker's max-file.
+        files_max: config.max_files.map(|files| files.saturating_sub(1)),
+        age_max: config.max_age,
+        total_max: config.max_total_bytes,
+    };
+    TidyThread::start(opening.os, retention)
+        .map_err(|error| Failure::new(Exit::Failed, "cannot start a thread").caused_by(&error))
+}
+
+/// Ends with the process: signals, metrics and health, the control socket.
+struct Net {
+    _end: tokio::sync::oneshot::Sender<()>,
+}
+
+fn net_thread(opening: &Opening, inbox: Inbox, control: Control, report: Option<Report>) -> Result<Net, Failure> {
+    spawn_net(opening, inbox, Some(control), report)
+}
+
+fn plain_net_thread(opening: &Opening, inbox: Inbox, report: Option<Report>) -> Result<Net, Failure> {
+    spawn_net(opening, inbox, None, report)
+}
+
+fn spawn_net(
+    opening: &Opening,
+    inbox: Inbox,
+    control: Option<Control>,
+    report: Option<Report>,
+) -> Result<Net, Failure> {
+    let failed = |error: std::io::Error| Failure::new(Exit::Failed, "cannot start the net thread").caused_by(&error);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::install().map_err(failed)?
+    };
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let (counters, health, os) = (opening.counters.clone(), opening.health.clone(), opening.os);
+    let work = move || {
+        runtime.block_on(async move {
+            tokio::spawn(signals.run(move |name| {
+                tracing::info!(signal = name, "draining");
+                inbox.stop();
+            }));
+            if let Some(control) = control {
+                tokio::spawn(control.serve());
+            }
+            if let Some(report) = report {
+                tokio::spawn(async move {
+                    if let Err(error) = report.serve(counters, health, move || os.monotonic()).await {
+                        tracing::error!(%error, "the metrics endpoint ended");
+                    }
+                });
+            }
+            let _ = ended.await;
+        });
+    };
+    std::thread::Builder::new().name("net".to_owned()).spawn(work).map_err(failed)?;
+    Ok(Net { _end: end })
+}
+
+fn next_sequence(remembered: &Remembered) -> Arc<AtomicU64> {
+    let rows = codec::rows(&remembered.pairs).0;
+    let newest = rows.iter().map(|(row, _)| row.sequence).max();
+    Arc::new(AtomicU64::new(newest.map_or(1, |newest| newest + 1)))
+}
+
+fn join(handle: std::thread::JoinHandle<()>) {
+    if handle.join().is_err() {
+        tracing::error!("a thread ended by a panic");
+    }
+}

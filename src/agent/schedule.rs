@@ -1,0 +1,105 @@
+//! When a log is looked at again. Under load we poll, at rest we sleep: a watch on a busy log delivers an event per
+//! write and slows the writer down, an unwatched idle one costs a look every second.
+
+use std::time::Duration;
+
+use crate::config::limits::{POLL_MAX, POLL_MIN, POLL_PER_HOT, SWEEP_PERIOD, UNWATCHED_PERIOD};
+
+/// A log without news for so long is idle and gets a watch.
+const COOLS_AFTER: Duration = Duration::from_secs(1);
+/// Hints that brought bytes within this time, so many of them, make a watched log hot.
+const HEATS_WITHIN: Duration = Duration::from_secs(1);
+const HEATS_AFTER_HINTS: u32 = 8;
+
+/// One log's recent past.
+#[derive(Clone, Copy, Debug)]
+pub struct Activity {
+    pub watched: bool,
+    /// A watch was refused: it is not asked for again before the next sweep.
+    pub refused: bool,
+    grown_at: Duration,
+    hinted_since: Duration,
+    n_hinted: u32,
+}
+
+/// What to do about the watch of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchChange {
+    Keep,
+    Arm,
+    Disarm,
+}
+
+impl Activity {
+    pub fn new(now: Duration) -> Activity {
+        Activity { watched: false, refused: false, grown_at: now, hinted_since: now, n_hinted: 0 }
+    }
+
+    pub fn is_hot(&self, now: Duration) -> bool {
+        !self.watched && now < self.grown_at + COOLS_AFTER
+    }
+
+    /// Bytes came.
+    pub fn grew(&mut self, now: Duration) -> WatchChange {
+        self.grown_at = now;
+        if !self.watched {
+            return WatchChange::Keep;
+        }
+        if now > self.hinted_since + HEATS_WITHIN {
+            self.hinted_since = now;
+            self.n_hinted = 0;
+        }
+        self.n_hinted += 1;
+        if self.n_hinted >= HEATS_AFTER_HINTS { WatchChange::Disarm } else { WatchChange::Keep }
+    }
+
+    /// No bytes came.
+    pub fn rested(&self, now: Duration) -> WatchChange {
+        let cold = now >= self.grown_at + COOLS_AFTER;
+        if cold && !self.watched && !self.refused { WatchChange::Arm } else { WatchChange::Keep }
+    }
+
+    /// How long until the next look when nothing hints at it.
+    pub fn pause(&self, now: Duration, n_hot: usize) -> Duration {
+        if self.is_hot(now) {
+            let pause = POLL_PER_HOT.saturating_mul(u32::try_from(n_hot).unwrap_or(u32::MAX));
+            return pause.clamp(POLL_MIN, POLL_MAX);
+        }
+        if self.watched { SWEEP_PERIOD } else { UNWATCHED_PERIOD }
+    }
+}
+
+/// How long to leave alone what failed: doubling, from `RETRY_MIN` to `RETRY_MAX`.
+pub fn retry_pause(n_failures: u32) -> Duration {
+    use crate::config::limits::{RETRY_MAX, RETRY_MIN};
+    RETRY_MIN.saturating_mul(1 << n_failures.min(16)).min(RETRY_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_cools_down_to_a_watch_and_heats_up_to_polling() {
+        let at = Duration::from_millis;
+        let mut activity = Activity::new(at(0));
+        assert_eq!(activity.pause(at(10), 1), POLL_MIN);
+        assert_eq!(activity.pause(at(10), 1000), POLL_MAX);
+        assert_eq!(activity.rested(at(999)), WatchChange::Keep);
+        assert_eq!(activity.rested(at(1000)), WatchChange::Arm);
+        activity.watched = true;
+        assert_eq!(activity.pause(at(1001), 1), SWEEP_PERIOD);
+        for n in 0..7 {
+            assert_eq!(activity.grew(at(2000 + n)), WatchChange::Keep);
+        }
+        assert_eq!(activity.grew(at(2010)), WatchChange::Disarm);
+        assert_eq!(activity.grew(at(9000)), WatchChange::Keep, "one line now and then keeps its watch");
+    }
+
+    #[test]
+    fn retries_double_up_to_a_bound() {
+        assert_eq!(retry_pause(0), Duration::from_millis(100));
+        assert_eq!(retry_pause(3), Duration::from_millis(800));
+        assert_eq!(retry_pause(u32::MAX), Duration::from_secs(10));
+    }
+}

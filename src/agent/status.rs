@@ -1,0 +1,126 @@
+//! What the agent tells of its containers to whoever asks.
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::Agent;
+use crate::agent::control::Question;
+use crate::agent::roster::read_facts;
+use crate::checkpoint::Row;
+use crate::checkpoint::commit::Committer;
+use crate::config::ContainersConfig;
+use crate::discover::listing::container_ids;
+use crate::sink::tidy::Tidier;
+use crate::sys::Os;
+use crate::sys::watch::Watcher;
+use crate::tail::Lineage;
+
+/// One line of `longshore containers`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerStatus {
+    pub name: String,
+    pub id: String,
+    pub image: String,
+    /// Docker's word.
+    pub state: String,
+    /// Bytes of the current log and its rotated siblings, as they stand on the disk.
+    pub log_bytes: u64,
+    /// The current log and its rotated siblings.
+    pub generations: u64,
+    /// Bytes of the current log that are decided; `None`: it was never read.
+    pub position: Option<u64>,
+    /// Bytes that are still to be read.
+    pub lag_bytes: u64,
+    /// The output below log-path, and where it ends.
+    pub output: String,
+    pub output_segment: Option<u64>,
+    pub output_bytes: Option<u64>,
+    /// What keeps it from being delivered.
+    pub trouble: Option<String>,
+}
+
+impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
+    /// Answers what came over the control socket.
+    pub fn answer(&self, question: Question) {
+        match question.ask() {
+            Some("containers") => match serde_json::to_value(self.status()) {
+                Ok(containers) => question.answer(serde_json::json!({ "containers": containers })),
+                Err(error) => question.refuse(&error.to_string()),
+            },
+            _ => question.refuse("unknown question; this version knows: containers"),
+        }
+    }
+
+    pub fn status(&self) -> Vec<ContainerStatus> {
+        let mut all = Vec::new();
+        for slot in self.slots.values().filter(|slot| slot.selected && !slot.leaving) {
+            let container = &slot.container;
+            let metadata = &container.facts.metadata;
+            let place = container.place();
+            let (log_bytes, generations) = container.lineage.on_disk(&self.os);
+            all.push(ContainerStatus {
+                name: metadata.name.clone(),
+                id: container.id.clone(),
+                image: metadata.image.clone(),
+                state: if container.removed { "removed".to_owned() } else { container.facts.state.to_owned() },
+                log_bytes,
+                generations,
+                position: container.lineage.front().map(|front| front.offset),
+                lag_bytes: container.lineage.lag_bytes(&self.os),
+                output: container.ladder_route.clone(),
+                output_segment: place.map(|place| place.segment),
+                output_bytes: place.map(|place| place.offset),
+                trouble: slot.trouble.as_ref().map(ToString::to_string),
+            });
+        }
+        all.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        all
+    }
+}
+
+/// The same from the directories and the rows, when no agent runs.
+pub fn read_status<O: Os>(os: &O, config: &ContainersConfig, rows: &[Row]) -> Vec<ContainerStatus> {
+    let root = &config.places.containers_dir;
+    let mut all = Vec::new();
+    for id in container_ids(&os.list(&root.join(".")).unwrap_or_default()) {
+        let (facts, _) = read_facts(os, &config.hostname, &config.needed, &id, &root.join(&id));
+        if !config.selection.selects(&facts.metadata) {
+            continue;
+        }
+        let row = rows.iter().find(|row| row.id == id);
+        let rung = row.and_then(|row| row.ladder.newest());
+        let mut lineage =
+            Lineage::<O>::new(&root.join(&id), &id, row.map(|row| row.drained.clone()).unwrap_or_default());
+        let trouble = lineage.look(os).err().map(|error| error.to_string());
+        let (log_bytes, generations) = lineage.on_disk(os);
+        let read = |head| rung.filter(|rung| rung.head.is_some() && rung.head == head).map_or(0, |rung| rung.offset);
+        let lag_bytes = lineage
+            .generations()
+            .map(|held| held.stat(os).map_or(0, |stat| stat.size).saturating_sub(read(held.head)))
+            .sum();
+        all.push(ContainerStatus {
+            name: facts.metadata.name,
+            image: facts.metadata.image,
+            state: facts.state.to_owned(),
+            log_bytes,
+            generations,
+            position: rung.map(|rung| rung.offset),
+            lag_bytes,
+            output: row.map(|row| row.route.clone()).unwrap_or_default(),
+            output_segment: rung.map(|rung| rung.place.segment),
+            output_bytes: rung.map(|rung| rung.place.offset),
+            trouble,
+            id,
+        });
+    }
+    all.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    all
+}
+
+/// Whether the flags of the one who asks select it; labels are read from its directory.
+pub fn is_selected<O: Os>(os: &O, config: &ContainersConfig, status: &ContainerStatus) -> bool {
+    let directory = config.places.containers_dir.join(&status.id);
+    let (mut facts, _) = read_facts(os, &config.hostname, &config.needed, &status.id, &directory);
+    facts.metadata.name.clone_from(&status.name);
+    facts.metadata.image.clone_from(&status.image);
+    config.selection.selects(&facts.metadata)
+}

@@ -1,0 +1,108 @@
+//! Rendered records on their way into an output: bytes, and where each record ends.
+
+/// Records that were decided and rendered, and are not in the output yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    /// Where each record ends in `bytes`; the last one is `bytes.len()`.
+    ends: Vec<usize>,
+    /// `bytes[..written]` are in the output; the middle of a record after a short write.
+    written: usize,
+}
+
+impl Batch {
+    /// The buffer to append one record to; [`Batch::seal`] ends it.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// What was appended since the last call is one record.
+    pub fn seal(&mut self) {
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Takes records from elsewhere, with their ends counted from their first byte.
+    pub fn extend(&mut self, bytes: &[u8], ends: &[usize]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.ends.extend(ends.iter().map(|end| start + end));
+    }
+
+    /// Takes bytes that a checkpoint kept: records by their newlines, the first perhaps without its beginning.
+    pub fn extend_lines(&mut self, bytes: &[u8]) {
+        let mut ends: Vec<usize> = memchr::memchr_iter(b'\n', bytes).map(|newline| newline + 1).collect();
+        if ends.last().copied().unwrap_or(0) < bytes.len() {
+            ends.push(bytes.len());
+        }
+        self.extend(bytes, &ends);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.written == self.bytes.len()
+    }
+
+    /// Bytes that are not written yet.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
+    pub fn unwritten(&self) -> &[u8] {
+        &self.bytes[self.written..]
+    }
+
+    /// The ends of the records that are not wholly written, counted from the first unwritten byte.
+    pub fn unwritten_ends(&self) -> Vec<usize> {
+        let first = self.ends.partition_point(|end| *end <= self.written);
+        self.ends[first..].iter().map(|end| end - self.written).collect()
+    }
+
+    /// The records that are not written, one by one.
+    pub fn records(&self) -> impl Iterator<Item = &[u8]> {
+        let first = self.ends.partition_point(|end| *end <= self.written);
+        let mut start = self.written;
+        self.ends[first..].iter().map(move |end| {
+            let record = &self.bytes[start..*end];
+            start = *end;
+            record
+        })
+    }
+
+    /// Whether the first unwritten byte lies inside a record.
+    pub fn is_mid_record(&self) -> bool {
+        self.written > 0 && self.ends.binary_search(&self.written).is_err()
+    }
+
+    /// So many more bytes are in the output.
+    pub fn advance(&mut self, n_bytes: usize) {
+        self.written += n_bytes;
+        assert!(self.written <= self.bytes.len(), "only what is there was written");
+        if self.is_empty() {
+            self.clear();
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.written = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_write_leaves_the_middle_of_a_record() {
+        let mut batch = Batch::default();
+        batch.extend_lines(b"one\ntwo\nthree\n");
+        batch.advance(6);
+        assert!(batch.is_mid_record());
+        assert_eq!(batch.unwritten_ends(), [2, 8]);
+        assert_eq!(batch.records().collect::<Vec<_>>(), [&b"o\n"[..], b"three\n"]);
+        batch.advance(2);
+        assert!(!batch.is_mid_record());
+        batch.advance(6);
+        assert!(batch.is_empty());
+    }
+}

@@ -1,0 +1,116 @@
+//! One commit: what an output needs on the disk first, then one atomic batch of rows.
+//! Straight-line code that blocks; a thread of its own runs it, so that a slow disk doesn't stop the reading.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::checkpoint::codec::Change;
+use crate::checkpoint::store::{Store, StoreError};
+use crate::config::limits::COMMIT_CHANGES_MAX;
+use crate::sink::journal::{self, Note};
+use crate::sink::rotate::{Rotate, Rotated};
+use crate::sys::Os;
+
+/// What one container wants made durable, all or nothing.
+pub struct Item<O: Os> {
+    pub id: String,
+    /// Ends the current segment and begins the next one.
+    pub rotate: Option<Rotate<O>>,
+    /// An output that must be on the disk before the row says so.
+    pub sync: Option<O::File>,
+    /// What the output's journal must tell before the first byte under these settings: log-path, and the note.
+    pub note: Option<(PathBuf, Note)>,
+    pub changes: Vec<Change>,
+}
+
+/// What became of an item.
+pub struct Outcome<O: Os> {
+    pub id: String,
+    pub rotated: Option<Rotated<O>>,
+    pub result: Result<(), CommitError>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The output can't be made durable or rotated.
+    #[error("output: {0}")]
+    Output(#[from] io::Error),
+    /// Another file has the number the segment was to get; nothing was renamed. The number is free.
+    #[error("number taken; {0} is free")]
+    NumberTaken(u64),
+    #[error("state store: {0}")]
+    Store(String),
+}
+
+/// Runs the items' steps, then writes the rows of those that went well.
+pub fn execute<O: Os>(os: &O, store: &mut dyn Store, items: Vec<Item<O>>) -> Vec<Outcome<O>> {
+    let mut outcomes = Vec::with_capacity(items.len());
+    let mut groups: Vec<(usize, Vec<Change>)> = Vec::new();
+    for item in items {
+        let (rotated, mut result) = prepare(os, item.rotate, item.sync);
+        if let (Ok(()), Some((log_path, note))) = (&result, &item.note) {
+            result = journal::append(os, log_path, note).map_err(CommitError::from);
+        }
+        if result.is_ok() {
+            groups.push((outcomes.len(), item.changes));
+        }
+        outcomes.push(Outcome { id: item.id, rotated, result });
+    }
+    write_groups(store, groups, &mut outcomes);
+    outcomes
+}
+
+fn prepare<O: Os>(
+    os: &O,
+    rotate: Option<Rotate<O>>,
+    sync: Option<O::File>,
+) -> (Option<Rotated<O>>, Result<(), CommitError>) {
+    if let Some(file) = sync
+        && let Err(error) = os.sync(&file)
+    {
+        return (None, Err(error.into()));
+    }
+    match rotate.map(|rotate| rotate.run(os)) {
+        None => (None, Ok(())),
+        Some(Ok(rotated)) => (Some(rotated), Ok(())),
+        Some(Err(error)) => (None, Err(error)),
+    }
+}
+
+/// As few batches as the store's limit allows; one container's changes are never parted.
+fn write_groups<O: Os>(store: &mut dyn Store, groups: Vec<(usize, Vec<Change>)>, outcomes: &mut [Outcome<O>]) {
+    let mut batch: Vec<Change> = Vec::new();
+    let mut members: Vec<usize> = Vec::new();
+    for (ix, changes) in groups {
+        if !batch.is_empty() && batch.len() + changes.len() > COMMIT_CHANGES_MAX {
+            write_batch(store, &mut batch, &mut members, outcomes);
+        }
+        batch.extend(changes);
+        members.push(ix);
+    }
+    write_batch(store, &mut batch, &mut members, outcomes);
+}
+
+fn write_batch<O: Os>(
+    store: &mut dyn Store,
+    batch: &mut Vec<Change>,
+    members: &mut Vec<usize>,
+    outcomes: &mut [Outcome<O>],
+) {
+    let result: Result<(), StoreError> = if batch.is_empty() { Ok(()) } else { store.commit(batch) };
+    if let Err(error) = result {
+        for ix in members.iter() {
+            outcomes[*ix].result = Err(CommitError::Store(error.to_string()));
+        }
+    }
+    batch.clear();
+    members.clear();
+}
+
+/// Takes jobs one at a time and gives their outcomes back later.
+pub trait Committer<O: Os> {
+    /// Only when [`Committer::is_idle`].
+    fn submit(&mut self, items: Vec<Item<O>>);
+    fn is_idle(&self) -> bool;
+    fn poll(&mut self) -> Option<Vec<Outcome<O>>>;
+}

@@ -1,0 +1,211 @@
+//! Rungs: what was true at one commit, kept at doubling ages so that a power loss finds one whose output is there.
+
+use serde::{Deserialize, Serialize};
+
+use crate::assemble::Unfinished;
+use crate::config::limits::{BLOB_BYTES_MAX, LADDER_RUNGS_MAX, LADDER_SPAN};
+use crate::format::Formatter;
+use crate::sink::Place;
+use crate::tail::Fingerprint;
+
+/// Everything about one container that outlives the process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    pub id: String,
+    /// The container's name when the row was written, for people.
+    pub name: String,
+    /// The output below log-path that the rungs are about, such as `web/web.log`.
+    pub route: String,
+    /// Grows with each commit of any container: the row with the highest one wrote an output last.
+    pub sequence: u64,
+    /// The boot under which the newest rung was made: what was not synced before another boot may be lost.
+    pub boot: String,
+    pub ladder: Ladder,
+    /// Heads of incarnations read to their end, so that none is read twice.
+    pub drained: Vec<Fingerprint>,
+    /// Nanoseconds since the Unix epoch at which a listing first missed the container.
+    pub absent_since_ns: Option<i64>,
+}
+
+/// The settings that shape an output's bytes, and where they begin to count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epoch {
+    pub shape: Shape,
+    pub from: Place,
+}
+
+/// Everything that decides how a source line looks in the output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    pub formatter: Formatter,
+    /// Longest joined text in bytes.
+    pub max_line_bytes: u64,
+    /// Records before this time, in nanoseconds since the Unix epoch, are left out.
+    pub since_ns: Option<i128>,
+}
+
+/// What was true at one commit: when the output stood at `place`, everything below `offset` was decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rung {
+    /// Monotonic within one boot, in milliseconds of wall time otherwise; only ages are derived from it.
+    pub at_ms: u64,
+    /// The incarnation: its first whole line. `None`: it had none yet.
+    pub head: Option<Fingerprint>,
+    pub offset: u64,
+    /// The bytes before `offset`. `None` at 0.
+    pub tail: Option<Fingerprint>,
+    pub unfinished: Unfinished,
+    pub place: Place,
+    /// Rendered and decided, but not in the output yet: they belong at `place`.
+    pub owed: Vec<u8>,
+    /// CRC32C of the output since the rung before.
+    pub interval_crc: u32,
+    /// The output up to `place` was on the disk.
+    pub synced: bool,
+}
+
+impl Rung {
+    fn blob_bytes(&self) -> usize {
+        self.owed.len() + self.unfinished.bytes()
+    }
+}
+
+/// The rungs of one output as one container wrote it, oldest first, and the epochs they fall in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ladder {
+    pub epochs: Vec<Epoch>,
+    pub rungs: Vec<Rung>,
+}
+
+impl Ladder {
+    pub fn newest(&self) -> Option<&Rung> {
+        self.rungs.last()
+    }
+
+    /// The shape in force at `place`.
+    pub fn shape_at(&self, place: Place) -> Option<&Shape> {
+        let in_force = self.epochs.iter().rev().find(|epoch| epoch.from <= place);
+        in_force.or(self.epochs.first()).map(|epoch| &epoch.shape)
+    }
+
+    /// Where the shape after the one at `place` begins.
+    pub fn next_epoch_after(&self, place: Place) -> Option<Place> {
+        self.epochs.iter().map(|epoch| epoch.from).find(|from| *from > place)
+    }
+
+    /// Puts a rung on top and thins what is below it.
+    pub fn push(&mut self, rung: Rung) {
+        self.rungs.push(rung);
+        self.thin();
+        let oldest = self.rungs[0].place;
+        // An epoch is needed while a rung stands in it.
+        let n_over = self.epochs.iter().skip(1).take_while(|epoch| epoch.from <= oldest).count();
+        self.epochs.drain(..n_over);
+    }
+
+    /// Keeps at most a dozen rungs. The oldest is always a synced one when there is any: everything below it is known
+    /// to be on the disk.
+    fn thin(&mut self) {
+        self.drop_below_old_synced();
+        while self.rungs.len() > LADDER_RUNGS_MAX {
+            self.remove(self.closest_pair());
+        }
+        while self.blob_bytes() > BLOB_BYTES_MAX {
+            let before_newest = &self.rungs[..self.rungs.len() - 1];
+            match before_newest.iter().position(|rung| rung.blob_bytes() > 0) {
+                Some(ix) => self.remove(ix),
+                None => break, // The newest one is kept whatever it carries.
+            }
+        }
+    }
+
+    /// A synced rung older than the span makes all before it superfluous.
+    fn drop_below_old_synced(&mut self) {
+        let newest_ms = self.rungs[self.rungs.len() - 1].at_ms;
+        let span_ms = LADDER_SPAN.as_millis() as u64;
+        let old_synced = self.rungs.iter().rposition(|rung| rung.synced && rung.at_ms + span_ms <= newest_ms);
+        if let Some(ix) = old_synced {
+            self.rungs.drain(..ix);
+        }
+    }
+
+    /// The rung whose going widens the gaps least for its age: gaps double towards the past.
+    fn closest_pair(&self) -> usize {
+        let newest_ms = self.rungs[self.rungs.len() - 1].at_ms;
+        let only_synced = self.rungs[0].synced && !self.rungs[1..].iter().any(|rung| rung.synced);
+        let first = usize::from(only_synced || self.rungs[0].synced);
+        (first..self.rungs.len() - 1)
+            .min_by(|a, b| self.worth(*a, newest_ms).total_cmp(&self.worth(*b, newest_ms)))
+            .unwrap_or(0)
+    }
+
+    fn worth(&self, ix: usize, newest_ms: u64) -> f64 {
+        let gap = self.rungs[ix + 1].at_ms.saturating_sub(self.rungs[ix].at_ms);
+        let age = newest_ms.saturating_sub(self.rungs[ix].at_ms) + 1;
+        gap as f64 / age as f64
+    }
+
+    fn remove(&mut self, ix: usize) {
+        let gone = self.rungs.remove(ix);
+        if let Some(next) = self.rungs.get_mut(ix) {
+            let same_segment = gone.place.segment == next.place.segment;
+            let bytes =
+                if same_segment { next.place.offset.saturating_sub(gone.place.offset) } else { next.place.offset };
+            if same_segment {
+                next.interval_crc = crc32c::crc32c_combine(gone.interval_crc, next.interval_crc, bytes as usize);
+            }
+        }
+    }
+
+    fn blob_bytes(&self) -> usize {
+        self.rungs.iter().map(Rung::blob_bytes).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rung(second: u64, synced: bool) -> Rung {
+        Rung {
+            at_ms: second * 1000,
+            head: None,
+            offset: second,
+            tail: None,
+            unfinished: Unfinished::default(),
+            place: Place { segment: 1, offset: second * 10 },
+            owed: Vec::new(),
+            interval_crc: 0,
+            synced,
+        }
+    }
+
+    #[test]
+    fn a_dozen_rungs_span_two_minutes_at_doubling_ages() {
+        let mut ladder = Ladder::default();
+        for second in 0..600 {
+            ladder.push(rung(second, second % 60 == 0));
+        }
+        assert!(ladder.rungs.len() <= LADDER_RUNGS_MAX);
+        assert!(ladder.rungs[0].synced, "what is below the oldest rung is on the disk");
+        let age_ms = 599_000 - ladder.rungs[0].at_ms;
+        assert!(age_ms >= 119_000, "{age_ms}");
+        assert_eq!(ladder.newest().map(|rung| rung.offset), Some(599));
+        let recent = ladder.rungs.iter().filter(|rung| rung.at_ms >= 590_000).count();
+        assert!(recent >= 3, "{recent}");
+    }
+
+    #[test]
+    fn the_interval_of_a_removed_rung_joins_the_next_one() {
+        let text = b"first part second part";
+        let mut ladder = Ladder::default();
+        for (at, from, to) in [(0, 0, 0), (1, 0, 10), (2, 10, 22)] {
+            let mut next = rung(at, false);
+            next.place.offset = to as u64;
+            next.interval_crc = crc32c::crc32c(&text[from..to]);
+            ladder.rungs.push(next);
+        }
+        ladder.remove(1);
+        assert_eq!(ladder.rungs[1].interval_crc, crc32c::crc32c(text));
+    }
+}

@@ -1,0 +1,8 @@
+//! What was typed, and how we end. What it means stands in `config`.
+
+pub mod exit;
+pub mod flags;
+pub mod table;
+
+pub use exit::{Exit, Failure};
+pub use flags::{Cli, Command};

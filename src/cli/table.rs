@@ -1,0 +1,94 @@
+//! `longshore containers`: asks a running agent, or reads the same from the directories when none runs.
+
+use std::io::Write;
+
+use bytesize::ByteSize;
+
+use crate::agent::control::{AskError, ask};
+use crate::agent::status::{ContainerStatus, is_selected, read_status};
+use crate::checkpoint::codec;
+use crate::checkpoint::store::{SledStore, Store};
+use crate::cli::{Exit, Failure};
+use crate::config::ContainersConfig;
+use crate::sys::Os;
+use crate::sys::lock::DirectoryLock;
+use crate::sys::unix::Unix;
+
+pub fn containers(config: &ContainersConfig) -> Result<Exit, Failure> {
+    let mut all = match ask(&config.places.state_dir, &serde_json::json!({ "ask": "containers" })) {
+        Ok(answer) => serde_json::from_value(answer["containers"].clone())
+            .map_err(|error| Failure::new(Exit::Failed, "the running agent gave no table").caused_by(&error))?,
+        Err(AskError::NotRunning) => without_agent(config)?,
+        Err(error) => return Err(Failure::new(Exit::Failed, "cannot ask the running agent").caused_by(&error)),
+    };
+    all.retain(|status: &ContainerStatus| is_selected(&Unix, config, status));
+    let text = if config.json {
+        serde_json::to_string_pretty(&all).expect("a table is plain data") + "\n"
+    } else {
+        render(&all)
+    };
+    // A reader that left (`| head`) is no failure.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(Exit::Done)
+}
+
+fn without_agent(config: &ContainersConfig) -> Result<Vec<ContainerStatus>, Failure> {
+    let os = Unix;
+    let root = config.places.containers_dir.join(".");
+    os.list(&root).map_err(|error| {
+        Failure::new(Exit::Failed, format!("cannot list {}", config.places.containers_dir.display()))
+            .caused_by(&error)
+            .hint("--containers-dir names the directory that holds one directory a container")
+    })?;
+    Ok(read_status(&os, config, &rows(config)?))
+}
+
+/// What the store tells. There may be none yet, and a look must not make one.
+fn rows(config: &ContainersConfig) -> Result<Vec<crate::checkpoint::Row>, Failure> {
+    let state_dir = &config.places.state_dir;
+    if Unix.stat(&state_dir.join("store.json")).is_err() {
+        return Ok(Vec::new());
+    }
+    let _lock = DirectoryLock::acquire(state_dir, "lock").map_err(|error| {
+        Failure::new(Exit::Held, error.to_string()).hint("an agent is starting or ending; try again")
+    })?;
+    let now_seconds = u64::try_from(Unix.wall_ns() / 1_000_000_000).unwrap_or(0);
+    let failed = |error: crate::checkpoint::store::StoreError| Failure::new(Exit::Failed, error.to_string());
+    let (mut store, _) = SledStore::open(state_dir, now_seconds).map_err(failed)?;
+    let pairs = store.load().map_err(failed)?;
+    Ok(codec::rows(&pairs).0.into_iter().map(|(row, _)| row).collect())
+}
+
+fn render(all: &[ContainerStatus]) -> String {
+    const HEAD: [&str; 8] = ["NAME", "ID", "IMAGE", "STATE", "LOG SIZE", "GENERATIONS", "POSITION", "LAG"];
+    let mut rows: Vec<[String; 8]> = vec![HEAD.map(str::to_owned)];
+    for status in all {
+        rows.push([
+            printable(&status.name),
+            status.id.chars().take(12).collect(),
+            printable(&status.image),
+            match &status.trouble {
+                Some(_) => format!("{} (trouble)", status.state),
+                None => status.state.clone(),
+            },
+            ByteSize(status.log_bytes).to_string(),
+            status.generations.to_string(),
+            status.position.map_or_else(|| "-".to_owned(), |position| position.to_string()),
+            ByteSize(status.lag_bytes).to_string(),
+        ]);
+    }
+    let widths: Vec<usize> =
+        (0..HEAD.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Names come from a file that others write: no control character of theirs reaches a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).take(60).collect()
+}

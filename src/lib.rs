@@ -1,0 +1,37 @@
+//! Longshore: every line of every container into rotating files, exactly once.
+//!
+//! The modules in the order the data takes:
+
+/// The loop that drives it all.
+pub mod agent;
+/// Fragments into records.
+pub mod assemble;
+/// Rendered records on their way.
+pub mod batch;
+/// What outlives the process.
+pub mod checkpoint;
+/// What was typed, and how the program ends.
+pub mod cli;
+/// What will be done: resolved and validated, with every bound and its reason.
+pub mod config;
+/// One line into one entry.
+pub mod decode;
+/// Which logs exist, and whose they are.
+pub mod discover;
+/// Which records pass.
+pub mod filter;
+/// A record into bytes.
+pub mod format;
+/// What could not be delivered.
+pub mod loss;
+/// The same agent on a machine that fails on command.
+#[cfg(test)]
+mod sim;
+/// Rotating files, and where they agree with their source.
+pub mod sink;
+/// The machine behind one trait.
+pub mod sys;
+/// One log through all its incarnations.
+pub mod tail;
+/// Counters, and who may see them.
+pub mod telemetry;

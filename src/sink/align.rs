@@ -1,0 +1,358 @@
+//! Finds where an output and its source agree. The output is the record of what was delivered; the store says where to
+//! begin comparing. Whole lines without a partner are never cut: they are the only copy.
+
+use std::collections::HashMap;
+use std::io;
+
+use twox_hash::XxHash3_64;
+
+use crate::config::limits::{SEARCH_BYTES_MAX, SEEK_LINES_MAX, STASH_BYTES_MAX};
+use crate::sink::Place;
+use crate::sink::existing::{Existing, open_segment, segments};
+use crate::sink::file::Output;
+use crate::sys::Os;
+
+/// Whether zeros in the output may be damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// The machine ran on: what was written is there.
+    Never,
+    /// The machine went down: pages that were not synced may be zeros.
+    ZeroedPages,
+}
+
+/// What became of a record that was held against the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// It is there.
+    Present,
+    /// The output ends here; so many bytes of the record are there already.
+    Ends { already: usize },
+    /// It isn't where it should be. Kept until the output shows a later one, or the source ends.
+    Stashed,
+    /// It isn't there, nor are those kept before it: go on appending.
+    GiveUp,
+}
+
+/// Holds rendered records against what an output has, from a place both sides agree on.
+pub struct Replay<O: Os> {
+    existing: Existing<O>,
+    repair: Repair,
+    stash: Vec<u8>,
+    stash_ends: Vec<usize>,
+    /// Lines of the output that no record of the source rendered.
+    pub unmatched_bytes: u64,
+    pub repaired_bytes: u64,
+}
+
+impl<O: Os> Replay<O> {
+    pub fn new(existing: Existing<O>, repair: Repair) -> Replay<O> {
+        Replay { existing, repair, stash: Vec::new(), stash_ends: Vec::new(), unmatched_bytes: 0, repaired_bytes: 0 }
+    }
+
+    /// Where the next record should stand.
+    pub fn place(&self) -> Place {
+        self.existing.place()
+    }
+
+    pub fn offer(&mut self, os: &O, output: &mut Output<O>, record: &[u8]) -> io::Result<Offer> {
+        let there = self.existing.peek(record.len())?;
+        let n_there = there.len();
+        if there == &record[..n_there] {
+            output.count_existing(there);
+            self.existing.consume(n_there);
+            if n_there == record.len() {
+                return Ok(Offer::Present);
+            }
+            if n_there == 0 || self.existing.is_at_end()? {
+                return Ok(Offer::Ends { already: n_there });
+            }
+            return Ok(Offer::Present); // A rotated segment that ends in the middle of a line: somebody cut it.
+        }
+        if self.repair == Repair::ZeroedPages && only_zeroed(there, record) {
+            return self.mend(os, output, record, n_there);
+        }
+        self.search(output, record)
+    }
+
+    /// Writes a damaged line again, in place.
+    fn mend(&mut self, os: &O, output: &mut Output<O>, record: &[u8], n_there: usize) -> io::Result<Offer> {
+        let place = self.existing.place();
+        if let Some(file) = output.file().filter(|_| place.segment == output.place().segment) {
+            let mut written = 0;
+            while written < n_there {
+                written += os.write_at(file, place.offset + written as u64, &record[written..n_there])?;
+            }
+        }
+        self.repaired_bytes += n_there as u64;
+        output.count_existing(&record[..n_there]);
+        self.existing.consume(n_there);
+        if n_there == record.len() { Ok(Offer::Present) } else { Ok(Offer::Ends { already: n_there }) }
+    }
+
+    /// Looks for the record further on: lines between are the only copy of what the engine lost.
+    fn search(&mut self, output: &mut Output<O>, record: &[u8]) -> io::Result<Offer> {
+        let rest = self.existing.peek(SEARCH_BYTES_MAX)?;
+        match find_line(rest, record) {
+            Some(Match { at, already }) => {
+                let n_bytes = at + already.min(record.len());
+                output.count_existing(&rest[..n_bytes]);
+                self.unmatched_bytes += at as u64;
+                self.existing.consume(n_bytes);
+                self.stash.clear();
+                self.stash_ends.clear();
+                if already == record.len() { Ok(Offer::Present) } else { Ok(Offer::Ends { already }) }
+            }
+            None if self.stash.len() + record.len() > STASH_BYTES_MAX => Ok(Offer::GiveUp),
+            None => {
+                self.stash.extend_from_slice(record);
+                self.stash_ends.push(self.stash.len());
+                Ok(Offer::Stashed)
+            }
+        }
+    }
+
+    /// Ends the comparison: counts what is left of the output, and gives the records that are not in it, with a newline
+    /// before them when the output's last line has none.
+    pub fn finish(mut self, output: &mut Output<O>) -> io::Result<(Vec<u8>, Vec<usize>)> {
+        let mut last = b'\n';
+        loop {
+            let rest = self.existing.peek(SEARCH_BYTES_MAX)?;
+            let n_bytes = rest.len();
+            if n_bytes == 0 {
+                break;
+            }
+            last = rest[n_bytes - 1];
+            output.count_existing(rest);
+            self.unmatched_bytes += n_bytes as u64;
+            self.existing.consume(n_bytes);
+        }
+        if last == b'\n' || self.stash.is_empty() {
+            return Ok((self.stash, self.stash_ends));
+        }
+        let mut bytes = vec![b'\n'];
+        bytes.append(&mut self.stash);
+        let ends = self.stash_ends.iter().map(|end| end + 1).collect();
+        Ok((bytes, ends))
+    }
+}
+
+/// Every byte that differs is zero in the output: a page that never reached the disk.
+fn only_zeroed(there: &[u8], record: &[u8]) -> bool {
+    there.iter().zip(record).all(|(old, new)| old == new || *old == 0)
+}
+
+struct Match {
+    at: usize,
+    /// Bytes of the record that stand there.
+    already: usize,
+}
+
+/// The first line of `rest` that is `record`, or its torn last line when `record` begins with it.
+fn find_line(rest: &[u8], record: &[u8]) -> Option<Match> {
+    let mut at = 0;
+    loop {
+        let line = &rest[at..];
+        if line.starts_with(record) {
+            return Some(Match { at, already: record.len() });
+        }
+        match memchr::memchr(b'\n', line) {
+            Some(newline) => at += newline + 1,
+            None if !line.is_empty() && record.starts_with(line) => return Some(Match { at, already: line.len() }),
+            None => return None,
+        }
+    }
+}
+
+/// The last lines of an output, to find its end in a source whose checkpoint was lost.
+pub struct OutputEnd {
+    /// By the line's hash, its places counted from the first kept line; the latest few.
+    places: HashMap<u64, Vec<usize>>,
+    n_lines: usize,
+    /// Where the text after the last whole line begins.
+    pub whole: Place,
+    running: HashMap<usize, usize>,
+    best: Option<Best>,
+    prefer: Prefer,
+    /// Another source place matched as well as the best one.
+    pub ambiguous: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Best {
+    line: usize,
+    run: usize,
+}
+
+/// What decides between several matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefer {
+    /// Lines carry their time, so they hardly repeat: the one nearest to the output's end.
+    Latest,
+    /// Lines may be equal: the one with the most lines before it that match as well.
+    LongestRun,
+}
+
+/// Places remembered for one and the same line.
+const PLACES_PER_LINE_MAX: usize = 64;
+
+impl OutputEnd {
+    /// Reads backwards, segment by segment, until enough lines are known. `None`: the output holds no whole line.
+    pub fn read<O: Os>(os: &O, output: &Output<O>, prefer: Prefer) -> io::Result<Option<OutputEnd>> {
+        let current = output.place().segment;
+        let mut chunks: Vec<Vec<u64>> = Vec::new();
+        let mut n_lines = 0;
+        let mut whole = None;
+        for segment in segments(os, output.path(), current)?.iter().rev() {
+            let mut reader = open_segment(os, segment, 0)?;
+            let (hashes, whole_bytes) = line_hashes(&mut reader)?;
+            if whole.is_none() && !hashes.is_empty() {
+                whole = Some(Place { segment: segment.number, offset: whole_bytes });
+            }
+            n_lines += hashes.len();
+            chunks.push(hashes);
+            if n_lines >= SEEK_LINES_MAX {
+                break;
+            }
+        }
+        let Some(whole) = whole else {
+            return Ok(None);
+        };
+        let lines: Vec<u64> = chunks.into_iter().rev().flatten().collect();
+        let lines = &lines[lines.len().saturating_sub(SEEK_LINES_MAX)..];
+        let mut places: HashMap<u64, Vec<usize>> = HashMap::new();
+        for (ix, hash) in lines.iter().enumerate().rev() {
+            let of_line = places.entry(*hash).or_default();
+            if of_line.len() < PLACES_PER_LINE_MAX {
+                of_line.push(ix);
+            }
+        }
+        Ok(Some(OutputEnd {
+            places,
+            n_lines: lines.len(),
+            whole,
+            running: HashMap::new(),
+            best: None,
+            prefer,
+            ambiguous: false,
+        }))
+    }
+
+    /// Takes the next rendered line of the source. True: the place behind it is the best so far.
+    pub fn observe(&mut self, line: &[u8]) -> bool {
+        let Some(places) = self.places.get(&XxHash3_64::oneshot(line)) else {
+            self.running.clear();
+            return false;
+        };
+        let running: HashMap<usize, usize> = places
+            .iter()
+            .map(|ix| (*ix, ix.checked_sub(1).and_then(|before| self.running.get(&before)).map_or(1, |run| run + 1)))
+            .collect();
+        let mut improved = false;
+        for (ix, run) in &running {
+            let found = Best { line: *ix, run: *run };
+            let better = match (self.best, self.prefer) {
+                (None, _) => true,
+                (Some(best), Prefer::Latest) => found > best,
+                (Some(best), Prefer::LongestRun) => {
+                    let at_end = |place: Best| place.line + 1 == self.n_lines;
+                    (at_end(found), found.run, found.line) > (at_end(best), best.run, best.line)
+                }
+            };
+            if better {
+                self.best = Some(found);
+                self.ambiguous = false;
+                improved = true;
+            } else if self.best == Some(found) {
+                self.ambiguous = true;
+            }
+        }
+        self.running = running;
+        improved
+    }
+
+    /// Lines of the output behind the one that was found.
+    pub fn lines_after_best(&self) -> Option<usize> {
+        self.best.map(|best| self.n_lines - 1 - best.line)
+    }
+}
+
+/// The hashes of all whole lines, and how many bytes they take.
+fn line_hashes(reader: &mut impl io::Read) -> io::Result<(Vec<u64>, u64)> {
+    let mut hashes = Vec::new();
+    let mut buffer: Vec<u8> = Vec::new();
+    let mut whole_bytes = 0;
+    loop {
+        let filled = buffer.len();
+        buffer.resize(filled + 256 * 1024, 0);
+        let read = reader.read(&mut buffer[filled..])?;
+        buffer.truncate(filled + read);
+        if read == 0 {
+            return Ok((hashes, whole_bytes));
+        }
+        let mut start = 0;
+        for newline in memchr::memchr_iter(b'\n', &buffer) {
+            hashes.push(XxHash3_64::oneshot(&buffer[start..=newline]));
+            start = newline + 1;
+        }
+        whole_bytes += start as u64;
+        buffer.drain(..start);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end_of(lines: &[&str], prefer: Prefer) -> OutputEnd {
+        let mut places: HashMap<u64, Vec<usize>> = HashMap::new();
+        for (ix, line) in lines.iter().enumerate().rev() {
+            places.entry(XxHash3_64::oneshot(line.as_bytes())).or_default().push(ix);
+        }
+        let whole = Place::default();
+        let n_lines = lines.len();
+        OutputEnd { places, n_lines, whole, running: HashMap::new(), best: None, prefer, ambiguous: false }
+    }
+
+    fn best_of(end: &mut OutputEnd, source: &[&str]) -> Option<usize> {
+        let mut best = None;
+        for (ix, line) in source.iter().enumerate() {
+            if end.observe(line.as_bytes()) {
+                best = Some(ix);
+            }
+        }
+        best
+    }
+
+    #[test]
+    fn the_last_line_with_a_partner_counts() {
+        let mut end = end_of(&["a", "b", "c", "lost"], Prefer::Latest);
+        assert_eq!(best_of(&mut end, &["x", "a", "b", "c", "d"]), Some(3));
+        assert_eq!(end.lines_after_best(), Some(1));
+        assert!(!end.ambiguous);
+    }
+
+    #[test]
+    fn equal_lines_take_the_longest_run_and_say_so() {
+        let mut end = end_of(&["a", "ok", "ok"], Prefer::LongestRun);
+        assert_eq!(best_of(&mut end, &["a", "ok", "ok", "ok", "b", "ok"]), Some(2));
+        let mut end = end_of(&["ok", "ok"], Prefer::LongestRun);
+        assert_eq!(best_of(&mut end, &["ok", "ok", "ok"]), Some(1), "a repeat is better than a loss");
+        assert!(end.ambiguous);
+    }
+
+    #[test]
+    fn a_torn_last_line_is_found_by_what_it_begins() {
+        let rest = b"one\ntwo\nthr";
+        let found = find_line(rest, b"three\n").map(|found| (found.at, found.already));
+        assert_eq!(found, Some((8, 3)));
+        assert!(find_line(rest, b"four\n").is_none());
+        assert_eq!(find_line(rest, b"two\n").map(|found| found.at), Some(4));
+    }
+
+    #[test]
+    fn only_zeros_are_damage() {
+        assert!(only_zeroed(b"ab\0\0e", b"abcde"));
+        assert!(!only_zeroed(b"ab\0Xe", b"abcde"));
+    }
+}

@@ -1,0 +1,25 @@
+//! What a file is, its bytes say: the first whole record, and the last bytes before an offset.
+//! An inode proves nothing across a restart, because ext4 gives it out again at once.
+
+use serde::{Deserialize, Serialize};
+use twox_hash::XxHash3_64;
+
+/// A hash of some bytes, with how many they were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Fingerprint {
+    pub bytes: u32,
+    pub hash: u64,
+}
+
+impl Fingerprint {
+    pub fn of(bytes: &[u8]) -> Fingerprint {
+        let length = u32::try_from(bytes.len()).expect("only lines, of at most LINE_BYTES_MAX, are fingerprinted");
+        Fingerprint { bytes: length, hash: XxHash3_64::oneshot(bytes) }
+    }
+}
+
+/// The part of a line that proves it: Docker writes the nanosecond time last, so a suffix tells records apart
+/// where a prefix of the same length is equal across generations.
+pub fn proof(line: &[u8]) -> &[u8] {
+    &line[line.len().saturating_sub(crate::config::limits::PROOF_BYTES)..]
+}

@@ -1,0 +1,590 @@
+//! The incarnations of one container's log, in order: found, held open, read one after the other.
+//! While the agent runs a log is its descriptor; the directory is only asked what came after it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use memchr::memrchr;
+
+use crate::config::limits::{DRAINED_HEADS_MAX, LINE_BYTES_MAX, QUANTUM_BYTES};
+use crate::discover::listing::siblings;
+use crate::sys::{FileId, Kind, Os, Stat};
+use crate::tail::identity::proof;
+use crate::tail::{Fingerprint, Source};
+
+/// One inode in a log's life, from where it is still to be read.
+pub struct Generation<O: Os> {
+    source: Source<O>,
+    pub id: FileId,
+    /// `None` while the file holds no whole line.
+    pub head: Option<Fingerprint>,
+    /// Everything before it is decided; the start of a line, or of what follows NULs.
+    pub offset: u64,
+    /// The bytes before `offset` as they were read: the end of the last line.
+    proof: Vec<u8>,
+    /// What the file looked like when it was last read to its end.
+    quiet_at: Option<(u64, i64)>,
+    /// The most bytes the file was seen to hold.
+    size_max: u64,
+    /// The rest of an over-long line is being passed over.
+    skipping: bool,
+}
+
+impl<O: Os> Generation<O> {
+    fn new(source: Source<O>, stat: Stat) -> Generation<O> {
+        Generation {
+            source,
+            id: stat.id,
+            head: None,
+            offset: 0,
+            proof: Vec::new(),
+            quiet_at: None,
+            size_max: stat.size,
+            skipping: false,
+        }
+    }
+
+    pub fn tail(&self) -> Option<Fingerprint> {
+        (!self.proof.is_empty()).then(|| Fingerprint::of(&self.proof))
+    }
+
+    pub fn stat(&self, os: &O) -> io::Result<Stat> {
+        self.source.stat(os)
+    }
+
+    pub fn is_compressed(&self) -> bool {
+        matches!(self.source, Source::Gzip(_))
+    }
+
+    pub fn damage(&self) -> Option<&str> {
+        self.source.damage()
+    }
+
+    fn learn_head(&mut self, os: &O) -> io::Result<Option<Fingerprint>> {
+        if self.head.is_none() {
+            self.head = self.source.head(os)?;
+        }
+        Ok(self.head)
+    }
+
+    /// Whether the bytes before `offset` are those that `tail` stands for.
+    pub fn proves(&mut self, os: &O, offset: u64, tail: Option<Fingerprint>) -> io::Result<bool> {
+        match tail {
+            None => Ok(true),
+            Some(tail) => self.source.ends_with(os, offset, tail),
+        }
+    }
+
+    /// Goes on from `offset`, whose `tail` was proved.
+    fn resume_at(&mut self, os: &O, offset: u64, tail: Option<Fingerprint>) -> io::Result<()> {
+        self.proof = vec![0; tail.map_or(0, |tail| tail.bytes as usize)];
+        let read = self.source.read_at(os, offset - self.proof.len() as u64, &mut self.proof)?;
+        self.proof.truncate(read);
+        self.offset = offset;
+        self.quiet_at = None;
+        Ok(())
+    }
+}
+
+/// What a look at the directory found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// The newest incarnation is the one we have.
+    Same,
+    /// So many incarnations are new.
+    Grown(usize),
+    /// No file stands under the log's name: not started yet, in the middle of a rotation, or removed.
+    Missing,
+}
+
+/// What a read gave.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// Whole lines in the buffer, the first of which starts at `offset` of the file.
+    Lines { offset: u64, bytes: Range<usize> },
+    /// These bytes of the file hold no line: NULs, or a part of a line longer than any engine writes.
+    Waste { offset: u64, bytes: u64, nul: bool },
+    /// Nothing beyond what was read before; `rest` bytes of a line that has no end yet.
+    Quiet { rest: u64 },
+    /// The file was cut or written anew; it goes on as a new incarnation. `lost`: bytes seen there and never read.
+    Rewritten { lost: Range<u64> },
+}
+
+/// The incarnations of one log that are still to be read, the oldest first.
+pub struct Lineage<O: Os> {
+    directory: PathBuf,
+    id: String,
+    generations: VecDeque<Generation<O>>,
+    /// The heads of incarnations that were read to their end, so that none is read twice. Bounded.
+    drained: VecDeque<Fingerprint>,
+    /// The id of the newest incarnation seen under the log's name.
+    newest: Option<FileId>,
+    /// How many incarnations were read before the first in `generations`.
+    passed: u64,
+}
+
+impl<O: Os> Lineage<O> {
+    pub fn new(directory: &Path, id: &str, drained: impl IntoIterator<Item = Fingerprint>) -> Lineage<O> {
+        Lineage {
+            directory: directory.to_owned(),
+            id: id.to_owned(),
+            generations: VecDeque::new(),
+            drained: drained.into_iter().collect(),
+            newest: None,
+            passed: 0,
+        }
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.directory.join(format!("{}-json.log", self.id))
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub fn drained(&self) -> impl Iterator<Item = Fingerprint> + '_ {
+        self.drained.iter().copied()
+    }
+
+    pub fn generations(&self) -> impl Iterator<Item = &Generation<O>> {
+        self.generations.iter()
+    }
+
+    pub fn generations_mut(&mut self) -> impl Iterator<Item = &mut Generation<O>> {
+        self.generations.iter_mut()
+    }
+
+    pub fn front(&self) -> Option<&Generation<O>> {
+        self.generations.front()
+    }
+
+    pub fn len(&self) -> usize {
+        self.generations.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.generations.is_empty()
+    }
+
+    /// How many incarnations have been read to their end.
+    pub fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    /// Asks the directory for incarnations newer than the newest we hold, and opens them.
+    pub fn look(&mut self, os: &O) -> io::Result<Look> {
+        let stat = match os.stat(&self.log()) {
+            Ok(stat) => stat,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Missing),
+            Err(error) => return Err(error),
+        };
+        if stat.kind != Kind::File {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the log is no regular file"));
+        }
+        if self.newest == Some(stat.id) {
+            return Ok(Look::Same);
+        }
+        self.open_newer(os)
+    }
+
+    /// Opens what is new, from the current file down to the first incarnation we know. In this order a rotation on the
+    /// way shows a file twice but never hides one.
+    fn open_newer(&mut self, os: &O) -> io::Result<Look> {
+        let mut newer = Vec::new();
+        let Some(current) = self.open_plain(os, &self.log())? else {
+            return Ok(Look::Missing);
+        };
+        let newest = current.id;
+        if !self.knows(os, &mut newer, current)? {
+            for sibling in siblings(&self.id, &os.list(&self.directory)?) {
+                if newer.iter().any(|(number, _)| *number == Some(sibling.number)) {
+                    continue; // Its plain twin was taken: the compressed one may be half there.
+                }
+                let Some(generation) = self.open_sibling(os, sibling.number, sibling.compressed)? else {
+                    continue;
+                };
+                let known = self.knows_numbered(os, &mut newer, Some(sibling.number), generation)?;
+                if known {
+                    break;
+                }
+            }
+        }
+        let n_new = newer.len();
+        self.generations.extend(newer.into_iter().rev().map(|(_, generation)| generation));
+        self.newest = Some(newest);
+        Ok(if n_new == 0 { Look::Same } else { Look::Grown(n_new) })
+    }
+
+    fn knows(
+        &mut self,
+        os: &O,
+        newer: &mut Vec<(Option<u32>, Generation<O>)>,
+        generation: Generation<O>,
+    ) -> io::Result<bool> {
+        self.knows_numbered(os, newer, None, generation)
+    }
+
+    /// Whether `generation` is one we hold or have read; if not, it is taken into `newer`.
+    fn knows_numbered(
+        &mut self,
+        os: &O,
+        newer: &mut Vec<(Option<u32>, Generation<O>)>,
+        number: Option<u32>,
+        mut generation: Generation<O>,
+    ) -> io::Result<bool> {
+        if self.generations.iter().any(|held| held.id == generation.id) {
+            return Ok(true);
+        }
+        if newer.iter().any(|(_, taken)| taken.id == generation.id) {
+            return Ok(false); // A rotation moved it on while we looked.
+        }
+        if let Some(head) = generation.learn_head(os)? {
+            for held in &mut self.generations {
+                held.learn_head(os)?;
+            }
+            let mut heads = self.generations.iter().filter_map(|held| held.head);
+            if self.drained.contains(&head) || heads.any(|held| held == head) {
+                return Ok(true);
+            }
+            if newer.iter().any(|(_, taken)| taken.head == Some(head)) {
+                return Ok(false);
+            }
+        }
+        newer.push((number, generation));
+        Ok(false)
+    }
+
+    /// Opens `.N` or `.N.gz`. The engine may compress it between the listing and now, so the other form is tried too.
+    fn open_sibling(&self, os: &O, number: u32, compressed: bool) -> io::Result<Option<Generation<O>>> {
+        let plain = self.directory.join(format!("{}-json.log.{number}", self.id));
+        let gzip = self.directory.join(format!("{}-json.log.{number}.gz", self.id));
+        if !compressed && let Some(found) = self.open_plain(os, &plain)? {
+            return Ok(Some(found));
+        }
+        let Some(file) = open_if_there(os, &gzip)? else {
+            return self.open_plain(os, &plain);
+        };
+        let stat = os.stat_open(&file)?;
+        Ok(Some(Generation::new(Source::gzip(os, file), stat)))
+    }
+
+    fn open_plain(&self, os: &O, path: &Path) -> io::Result<Option<Generation<O>>> {
+        let Some(file) = open_if_there(os, path)? else {
+            return Ok(None);
+        };
+        let stat = os.stat_open(&file)?;
+        Ok(Some(Generation::new(Source::Plain(file), stat)))
+    }
+
+    /// Lets go of everything older than the generation with this index, and goes on in it from `offset`.
+    pub fn begin_at(&mut self, os: &O, generation_ix: usize, offset: u64, tail: Option<Fingerprint>) -> io::Result<()> {
+        for _ in 0..generation_ix {
+            self.pass(os)?;
+        }
+        match self.generations.front_mut() {
+            Some(front) => front.resume_at(os, offset, tail),
+            None => Ok(()),
+        }
+    }
+
+    /// Goes on behind the last whole line there is: `--from end`.
+    pub fn begin_at_end(&mut self, os: &O) -> io::Result<()> {
+        for _ in 1..self.generations.len() {
+            self.pass(os)?;
+        }
+        let Some(front) = self.generations.front_mut() else {
+            return Ok(());
+        };
+        front.learn_head(os)?;
+        let size = front.stat(os)?.size;
+        let mut end = size;
+        let mut buffer = vec![0; 64 * 1024];
+        while end > 0 {
+            let start = end.saturating_sub(buffer.len() as u64);
+            let window = &mut buffer[..(end - start) as usize];
+            let read = front.source.read_at(os, start, window)?;
+            if let Some(newline) = memrchr(b'\n', &window[..read]) {
+                let last = start + newline as u64 + 1;
+                let from = last.saturating_sub(crate::config::limits::PROOF_BYTES as u64);
+                front.proof = vec![0; (last - from) as usize];
+                front.source.read_at(os, from, &mut front.proof)?;
+                front.offset = last;
+                return Ok(());
+            }
+            end = start;
+        }
+        Ok(())
+    }
+
+    /// The next bytes of the oldest incarnation into `buffer`, which is the agent's one read buffer.
+    pub fn read(&mut self, os: &O, buffer: &mut Vec<u8>) -> io::Result<Chunk> {
+        let Some(front) = self.generations.front_mut() else {
+            return Ok(Chunk::Quiet { rest: 0 });
+        };
+        let stat = front.source.stat(os)?;
+        if !front.is_compressed() {
+            let at_end = front.quiet_at == Some((stat.size, stat.modified_ns));
+            if at_end && stat.size >= front.offset {
+                return Ok(Chunk::Quiet { rest: stat.size - front.offset });
+            }
+            if stat.size < front.offset {
+                return self.rewritten(os, stat);
+            }
+        } else if let Some((_, rest)) = front.quiet_at {
+            return Ok(Chunk::Quiet { rest: rest as u64 });
+        }
+        let chunk = front.fill(os, buffer, stat)?;
+        match chunk {
+            None => self.rewritten(os, stat),
+            Some(chunk) => Ok(chunk),
+        }
+    }
+
+    /// Everything up to `offset` of the oldest incarnation is decided; `line` ends there.
+    pub fn advance(&mut self, offset: u64, line: &[u8]) {
+        let front = self.generations.front_mut().expect("what was read is still held");
+        assert!(offset > front.offset, "an offset only grows");
+        front.offset = offset;
+        front.proof.clear();
+        front.proof.extend_from_slice(proof(line));
+    }
+
+    /// The head of the oldest incarnation, read when it isn't known yet.
+    pub fn head(&mut self, os: &O) -> io::Result<Option<Fingerprint>> {
+        match self.generations.front_mut() {
+            Some(front) => front.learn_head(os),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether a newer incarnation holds a whole record, which makes the end of the oldest one final.
+    pub fn successor_is_filled(&mut self, os: &O) -> io::Result<bool> {
+        match self.generations.get_mut(1) {
+            Some(next) => Ok(next.learn_head(os)?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// Closes the oldest incarnation: it was read to its end.
+    pub fn pass(&mut self, os: &O) -> io::Result<()> {
+        if let Some(front) = self.generations.front_mut() {
+            front.learn_head(os)?;
+            let head = front.head;
+            self.generations.pop_front();
+            self.passed += 1;
+            self.remember(head);
+        }
+        Ok(())
+    }
+
+    /// Bytes that unlinked incarnations keep on the disk because they are held open.
+    pub fn held_bytes(&self, os: &O) -> u64 {
+        let stats = self.generations.iter().filter_map(|generation| generation.stat(os).ok());
+        stats.filter(|stat| stat.links == 0).map(|stat| stat.disk_bytes).sum()
+    }
+
+    /// Bytes that were not read yet; compressed ones count as they stand.
+    pub fn lag_bytes(&self, os: &O) -> u64 {
+        let lag = |generation: &Generation<O>| {
+            let size = generation.stat(os).map_or(0, |stat| stat.size);
+            let read = if generation.is_compressed() { 0 } else { generation.offset };
+            size.saturating_sub(read)
+        };
+        self.generations
+            .iter()
+            .filter(|generation| generation.quiet_at.is_none() || !generation.is_compressed())
+            .map(lag)
+            .sum()
+    }
+
+    /// The oldest incarnation if it is unlinked: the bytes it keeps on the disk, the range not read, and whether it is
+    /// the only one.
+    pub fn oldest_deleted(&self, os: &O) -> Option<(u64, Range<u64>, bool)> {
+        let front = self.generations.front()?;
+        let stat = front.stat(os).ok().filter(|stat| stat.links == 0)?;
+        Some((stat.disk_bytes, front.offset..stat.size.max(front.offset), self.generations.len() == 1))
+    }
+
+    /// Bytes and number of the log's files in its directory.
+    pub fn on_disk(&self, os: &O) -> (u64, u64) {
+        let mut paths = vec![self.log()];
+        for sibling in siblings(&self.id, &os.list(&self.directory).unwrap_or_default()) {
+            paths.push(self.directory.join(sibling.file_name(&self.id)));
+        }
+        let sizes: Vec<u64> = paths.iter().filter_map(|path| os.stat(path).ok()).map(|stat| stat.size).collect();
+        (sizes.iter().sum(), sizes.len() as u64)
+    }
+
+    /// Closes everything: the container is gone and drained, or its descriptors are needed elsewhere.
+    pub fn close(&mut self) {
+        let heads: Vec<_> = self.generations.drain(..).map(|generation| generation.head).collect();
+        for head in heads {
+            self.passed += 1;
+            self.remember(head);
+        }
+    }
+
+    fn remember(&mut self, head: Option<Fingerprint>) {
+        if let Some(head) = head {
+            self.drained.retain(|known| *known != head);
+            self.drained.push_back(head);
+            if self.drained.len() > DRAINED_HEADS_MAX {
+                self.drained.pop_front();
+            }
+        }
+    }
+
+    /// The same descriptor, another text: what was read stays read, and the file begins anew.
+    fn rewritten(&mut self, os: &O, stat: Stat) -> io::Result<Chunk> {
+        if let Some(copy) = self.find_copy(os)? {
+            *self.generations.front_mut().expect("it was read") = copy;
+            return Ok(Chunk::Rewritten { lost: 0..0 });
+        }
+        let front = self.generations.front_mut().expect("it was read");
+        let lost = front.offset..front.size_max.max(front.offset);
+        let head = front.head.take();
+        front.offset = 0;
+        front.proof.clear();
+        front.quiet_at = None;
+        front.skipping = false;
+        front.size_max = stat.size;
+        self.passed += 1;
+        self.remember(head);
+        Ok(Chunk::Rewritten { lost })
+    }
+
+    /// A copy of the text that was cut away (logrotate's copytruncate makes one), from where we had read to.
+    fn find_copy(&mut self, os: &O) -> io::Result<Option<Generation<O>>> {
+        let front = self.generations.front().expect("it was read");
+        let (Some(head), offset, tail, id) = (front.head, front.offset, front.tail(), front.id) else {
+            return Ok(None);
+        };
+        for sibling in siblings(&self.id, &os.list(&self.directory)?) {
+            let Some(mut copy) = self.open_sibling(os, sibling.number, sibling.compressed)? else {
+                continue;
+            };
+            if copy.id == id || copy.learn_head(os)? != Some(head) || !copy.proves(os, offset, tail)? {
+                continue;
+            }
+            copy.resume_at(os, offset, tail)?;
+            // The cut file is the copy's successor.
+            if let Some(cut) = self.generations.front() {
+                let stat = cut.stat(os)?;
+                let mut successor = Generation::new(Source::Plain(cut.source.file().clone()), stat);
+                successor.size_max = stat.size;
+                self.generations.insert(1, successor);
+            }
+            return Ok(Some(copy));
+        }
+        Ok(None)
+    }
+}
+
+impl<O: Os> Generation<O> {
+    /// Reads on. `None`: the bytes before the offset aren't those that were read.
+    fn fill(&mut self, os: &O, buffer: &mut Vec<u8>, stat: Stat) -> io::Result<Option<Chunk>> {
+        let overlap = self.proof.len();
+        let mut wanted = QUANTUM_BYTES;
+        loop {
+            if buffer.len() < overlap + wanted {
+                buffer.resize(overlap + wanted, 0);
+            }
+            let window = &mut buffer[..overlap + wanted];
+            let read = self.source.read_at(os, self.offset - overlap as u64, window)?;
+            if read < overlap || window[..overlap] != self.proof[..] {
+                return Ok(None);
+            }
+            self.size_max = self.size_max.max(stat.size).max(self.offset + (read - overlap) as u64);
+            let fresh = overlap..read;
+            let ended = read < window.len();
+            if window[fresh.clone()].first() == Some(&0) && !self.skipping {
+                return self.nuls(os, &buffer[fresh], ended, stat).map(Some);
+            }
+            if let Some(last) = memrchr(b'\n', &window[fresh.clone()]) {
+                if self.skipping {
+                    let first = memchr::memchr(b'\n', &window[fresh]).unwrap_or(last);
+                    self.skipping = false;
+                    return Ok(Some(Chunk::Waste { offset: self.offset, bytes: first as u64 + 1, nul: false }));
+                }
+                self.quiet_at = None;
+                let bytes = overlap..overlap + last + 1;
+                return Ok(Some(Chunk::Lines { offset: self.offset, bytes }));
+            }
+            let rest = (read - overlap) as u64;
+            if ended {
+                let seen = if self.is_compressed() { (stat.size, rest as i64) } else { (stat.size, stat.modified_ns) };
+                // Bytes may have come between the stat and the read: only an end that agrees with both is quiet.
+                let agrees = self.is_compressed() || self.offset + rest == stat.size;
+                self.quiet_at = agrees.then_some(seen);
+                return Ok(Some(Chunk::Quiet { rest }));
+            }
+            if self.skipping || wanted >= LINE_BYTES_MAX {
+                self.skipping = true;
+                return Ok(Some(Chunk::Waste { offset: self.offset, bytes: rest, nul: false }));
+            }
+            wanted = (wanted * 4).min(LINE_BYTES_MAX);
+        }
+    }
+
+    /// The line begins with NULs: a hole behind a truncation, or a block that a power loss left.
+    fn nuls(&mut self, os: &O, fresh: &[u8], ended: bool, stat: Stat) -> io::Result<Chunk> {
+        let mut n_nuls = fresh.iter().take_while(|byte| **byte == 0).count() as u64;
+        if n_nuls == fresh.len() as u64 {
+            if let Source::Plain(file) = &self.source {
+                let data = os.data_at(file, self.offset)?;
+                n_nuls = n_nuls.max(data.saturating_sub(self.offset));
+            }
+            if ended && self.offset + n_nuls >= stat.size && !self.is_compressed() {
+                // Nothing but NULs up to the end: the text that belongs there may still come.
+                self.quiet_at = Some((stat.size, stat.modified_ns));
+                return Ok(Chunk::Quiet { rest: stat.size - self.offset });
+            }
+        }
+        Ok(Chunk::Waste { offset: self.offset, bytes: n_nuls, nul: true })
+    }
+
+    /// The bytes behind the last line's end, when no more will come: a torn record, or a whole one without its newline.
+    fn rest(&mut self, os: &O, buffer: &mut Vec<u8>, rest: u64) -> io::Result<Range<usize>> {
+        let wanted = rest.min(LINE_BYTES_MAX as u64) as usize;
+        if buffer.len() < wanted {
+            buffer.resize(wanted, 0);
+        }
+        let read = self.source.read_at(os, self.offset, &mut buffer[..wanted])?;
+        Ok(0..read)
+    }
+}
+
+impl<O: Os> Lineage<O> {
+    /// The unterminated end of the oldest incarnation, at its offset. Call it when that end is final.
+    pub fn rest(&mut self, os: &O, buffer: &mut Vec<u8>, rest: u64) -> io::Result<(u64, Range<usize>)> {
+        let front = self.generations.front_mut().expect("there is a rest of something");
+        let range = front.rest(os, buffer, rest)?;
+        Ok((front.offset, range))
+    }
+
+    /// Passes over bytes that hold no line. `last`: the bytes before the new offset, for its proof.
+    pub fn pass_over(&mut self, os: &O, offset: u64, bytes: u64) -> io::Result<()> {
+        let front = self.generations.front_mut().expect("what was read is still held");
+        assert!(front.offset == offset, "waste begins where the last line ended");
+        let end = offset + bytes;
+        let proof_bytes = bytes.min(64);
+        let mut proof = vec![0; proof_bytes as usize];
+        let read = front.source.read_at(os, end - proof_bytes, &mut proof)?;
+        proof.truncate(read);
+        front.proof = proof;
+        front.offset = end;
+        front.quiet_at = None;
+        Ok(())
+    }
+}
+
+fn open_if_there<O: Os>(os: &O, path: &Path) -> io::Result<Option<O::File>> {
+    match os.open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,10 @@
+//! One container's log through all its incarnations: what a file is, where it goes on, what became of it.
+//! Knows nothing of what the lines mean.
+
+pub mod identity;
+pub mod lineage;
+pub mod source;
+
+pub use identity::Fingerprint;
+pub use lineage::{Chunk, Generation, Lineage, Look};
+pub use source::Source;

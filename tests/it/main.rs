@@ -1,0 +1,16 @@
+//! End to end: the real binary, real files, a real dockerd, and `kill -9`.
+//! Equality with what the programs wrote, not bounds. `harness.rs` runs the agent, `docker.rs` the engine.
+
+#![allow(clippy::disallowed_methods, reason = "tests touch the file system, the clock and the environment themselves")]
+
+mod harness;
+
+mod fixture;
+mod manifest;
+
+mod docker;
+mod engine_kill;
+mod engine_lifecycle;
+mod engine_lines;
+mod engine_rotation;
+mod scripts;

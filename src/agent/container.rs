@@ -324,6 +324,7 @@ impl<O: Os> Container<O> {
     /// One turn: at most a quantum of bytes.
     pub fn turn(&mut self, turn: &mut Turn<'_, O>) -> Result<Went, Trouble> {
         if self.barrier.is_some() || !self.is_open() {
+            self.hold(turn.os)?;
             return Ok(Went::Blocked);
         }
         if matches!(self.stage, Stage::Appending { .. }) && !self.batch.is_empty() {
@@ -355,6 +356,14 @@ impl<O: Os> Container<O> {
             (false, _, Some(_)) => Went::Blocked,
             (false, false, None) => Went::Quiet,
         })
+    }
+
+    /// Opens what is new and reads nothing: whatever the container waits for, the engine's rotation doesn't wait.
+    pub fn hold(&mut self, os: &O) -> Result<(), Trouble> {
+        match self.lineage.look(os) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.source_trouble(error)),
+        }
     }
 
     /// Brings what was rendered to the output, or asks for the commit that must come first.

@@ -71,6 +71,8 @@ struct Slot<O: Os> {
     /// It was there when the state was first made.
     first: bool,
     n_failures: u32,
+    /// What failed is not tried again before.
+    retry_at: Duration,
     /// What it failed with, until that heals.
     trouble: Option<Trouble>,
     losses: Vec<Loss>,
@@ -132,6 +134,8 @@ pub struct Agent<O: Os, C: Committer<O>, T: Tidier, W: Watcher> {
     root_listed_at: Duration,
     root_watched: bool,
     root_missing: bool,
+    /// Container directories whose files are not there yet, and since when.
+    awaited: HashMap<String, Duration>,
     committed_at: Duration,
     commit_retry_at: Duration,
     n_commit_failures: u32,
@@ -193,6 +197,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             root_listed_at: Duration::ZERO,
             root_watched: false,
             root_missing: false,
+            awaited: HashMap::new(),
             committed_at: now,
             commit_retry_at: Duration::ZERO,
             n_commit_failures: 0,
@@ -242,7 +247,8 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
 
     fn pause(&self, now: Duration) -> Duration {
         let next_due = self.queue.first().map_or(now + SWEEP_PERIOD, |(due, _)| *due);
-        let mut next = next_due.min(self.root_looked_at + ROOT_PERIOD);
+        let root_pause = if self.root_modified.is_none() { POLL_MAX } else { ROOT_PERIOD };
+        let mut next = next_due.min(self.root_looked_at + root_pause);
         if !self.wanting.is_empty() && self.committer.is_idle() {
             next = next.min((self.committed_at + COMMIT_PERIOD).max(self.commit_retry_at));
         }
@@ -307,6 +313,14 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         self.refresh_facts(ix, now);
         if !self.slots.get(&ix).is_some_and(|slot| slot.selected && !slot.leaving) {
             self.reschedule(ix, now + UNWATCHED_PERIOD);
+            return false;
+        }
+        if now < self.slots[&ix].retry_at {
+            // What can't be written yet must not be lost meanwhile.
+            let slot = self.slots.get_mut(&ix).expect("looked up above");
+            let held = slot.container.hold(&self.os);
+            let due = if held.is_ok() { now + POLL_MAX } else { slot.retry_at };
+            self.reschedule(ix, due.min(self.slots[&ix].retry_at));
             return false;
         }
         let opened = match self.slots[&ix].container.is_open() {
@@ -429,7 +443,10 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 pause.min(slot.container.silence()).max(POLL_MAX).min(UNWATCHED_PERIOD)
             }
             Went::Quiet => slot.activity.pause(now, self.hot.len()),
-            Went::Blocked if slot.container.waits_for_commit() => UNWATCHED_PERIOD, // The commit's end wakes it.
+            // The commit's end wakes it; until then new incarnations are held.
+            Went::Blocked if slot.container.waits_for_commit() => {
+                slot.activity.pause(now, self.hot.len()).min(POLL_MAX)
+            }
             Went::Blocked | Went::Finished => POLL_MAX,
         };
         self.reschedule(ix, now + pause);
@@ -487,12 +504,14 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         }
         self.health.set(trouble.cause(), trouble.to_string());
         slot.trouble = Some(trouble);
-        self.reschedule(ix, now + pause);
+        slot.retry_at = now + pause;
+        self.reschedule(ix, now + pause.min(POLL_MAX));
     }
 
     fn heal(&mut self, ix: usize) {
         let slot = self.slots.get_mut(&ix).expect("it was served");
         slot.n_failures = 0;
+        slot.retry_at = Duration::ZERO;
         let Some(trouble) = slot.trouble.take() else {
             return;
         };

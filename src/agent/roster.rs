@@ -82,6 +82,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             }
         }
         let there: std::collections::HashSet<&str> = ids.iter().map(String::as_str).collect();
+        self.awaited.retain(|id, _| there.contains(id.as_str()));
         let mut gone = Vec::new();
         for (ix, slot) in &mut self.slots {
             let removed = !there.contains(slot.container.id.as_str());
@@ -127,9 +128,10 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let ix = self.next_slot;
         let read = self.read_facts(id, &directory, now);
         if read.facts.is_none() && read.wait {
-            self.root_modified = None; // Made just now: its files are on their way.
+            self.await_files(id, now); // Made just now: its files are on their way.
             return;
         }
+        self.awaited.remove(id);
         let facts = read.facts.unwrap_or_else(|| nameless(id, &self.config.hostname));
         let route = self.config.path_template.route(&facts.metadata);
         if self.share.as_ref().is_some_and(|share| !share.takes(id)) {
@@ -152,6 +154,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 selected,
                 first: first && !self.first_listing_stored,
                 n_failures: 0,
+                retry_at: Duration::ZERO,
                 trouble: None,
                 losses: Vec::new(),
                 losses_in_flight: Vec::new(),
@@ -161,6 +164,14 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         );
         self.queue.insert((now, ix));
         self.hot.insert(ix);
+    }
+
+    /// A directory without files: looked at as often as a hot log at first, then once a second.
+    fn await_files(&mut self, id: &str, now: Duration) {
+        let since = *self.awaited.entry(id.to_owned()).or_insert(now);
+        if now < since + UNWATCHED_PERIOD {
+            self.root_modified = None;
+        }
     }
 
     pub(super) fn shape(&self, metadata: &Metadata) -> Shape {

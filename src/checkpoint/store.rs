@@ -485,8 +485,7 @@ impl Place {
         for path in &files.unfinished {
             fs::remove_file(path).map_err(failed("remove", path))?;
         }
-        // A store that is new has no snapshot yet. In an older one sled may take the lack of it for an empty store, which
-        // it begins to overwrite.
+        // Without its snapshot sled may take a store for an empty one, and begin to overwrite it.
         let odd = files.data_bytes == Some(0) || files.n_snapshots == 0 || files.snapshot_empty || !files.has_conf;
         if odd || !has_marker {
             self.copy_before_open()?;
@@ -666,10 +665,13 @@ impl Place {
         let mut marker = Marker { schema: SCHEMA, id, state: MarkerState::Making, rows: 0, instead_of };
         self.write_marker(&marker)?;
         DirBuilder::new().recursive(true).mode(0o700).create(self.store()).map_err(failed("create", &self.store()))?;
-        let (mut db, _) = self.open_sled().map_err(|fault| match fault {
-            Fault::Error(error) => error,
-            Fault::Damage(damage) => StoreError::Failed { doing: "make", reason: damage.reason },
-        })?;
+        let open = || {
+            self.open_sled().map_err(|fault| match fault {
+                Fault::Error(error) => error,
+                Fault::Damage(damage) => StoreError::Failed { doing: "make", reason: damage.reason },
+            })
+        };
+        let (mut db, _) = open()?;
         let filled = catch_unwind(AssertUnwindSafe(|| -> Result<(), sled::Error> {
             db.meta = Meta::new(marker.id.clone());
             db.apply(&[])?;
@@ -688,6 +690,11 @@ impl Place {
             close(Some(db));
             return Err(StoreError::Failed { doing: "make", reason });
         }
+        // sled writes its first snapshot when it is opened a second time; after that, a store without one is odd.
+        let meta = db.meta.clone();
+        close(Some(db));
+        let (mut db, _) = open()?;
+        db.meta = meta;
         for path in entries(&self.store()).map_err(failed("list", &self.store()))? {
             if path.is_file() {
                 File::open(&path).and_then(|file| file.sync_all()).map_err(failed("sync", &path))?;

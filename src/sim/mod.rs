@@ -2,5 +2,8 @@
 //! Deterministic: whatever happens follows from the seed and the calls made.
 
 pub mod docker;
+pub mod oracle;
 pub mod os;
 pub mod random;
+pub mod scenarios;
+pub mod world;

@@ -261,14 +261,22 @@ impl<O: Os> Lineage<O> {
     fn open_sibling(&self, os: &O, number: u32, compressed: bool) -> io::Result<Option<Generation<O>>> {
         let plain = self.directory.join(format!("{}-json.log.{number}", self.id));
         let gzip = self.directory.join(format!("{}-json.log.{number}.gz", self.id));
-        if !compressed && let Some(found) = self.open_plain(os, &plain)? {
+        if !compressed && let Some(found) = self.open_plain_sibling(os, &plain)? {
             return Ok(Some(found));
         }
+        if !is_file(os, &gzip) {
+            return self.open_plain_sibling(os, &plain);
+        }
         let Some(file) = open_if_there(os, &gzip)? else {
-            return self.open_plain(os, &plain);
+            return self.open_plain_sibling(os, &plain);
         };
         let stat = os.stat_open(&file)?;
         Ok(Some(Generation::new(Source::gzip(os, file), stat)))
+    }
+
+    /// A directory or a link under a sibling's name is none: it makes the engine's rotation fail, not us.
+    fn open_plain_sibling(&self, os: &O, path: &Path) -> io::Result<Option<Generation<O>>> {
+        if is_file(os, path) { self.open_plain(os, path) } else { Ok(None) }
     }
 
     fn open_plain(&self, os: &O, path: &Path) -> io::Result<Option<Generation<O>>> {
@@ -579,6 +587,10 @@ impl<O: Os> Lineage<O> {
         front.quiet_at = None;
         Ok(())
     }
+}
+
+fn is_file<O: Os>(os: &O, path: &Path) -> bool {
+    os.stat(path).is_ok_and(|stat| stat.kind == Kind::File)
 }
 
 fn open_if_there<O: Os>(os: &O, path: &Path) -> io::Result<Option<O::File>> {

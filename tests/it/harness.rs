@@ -181,7 +181,7 @@ impl Longshore {
     /// SIGTERM, and the drained agent must exit 0.
     pub fn drain(&mut self) {
         let status = self.terminate();
-        assert_eq!(status.code(), Some(0), "a drained agent exits 0");
+        assert_eq!(status.code(), Some(0), "a drained agent exits 0: {status}");
     }
 
     /// `longshore backfill`, to its end.

@@ -1,0 +1,348 @@
+//! Holds what is in the outputs against what the engine wrote. Shares nothing with the agent but the names of segments
+//! and the codec of its rows.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::docker::{Ending, PIECE_BYTES, Truth};
+use super::world::{OUT, World};
+use crate::checkpoint::codec;
+use crate::loss;
+use crate::sink::rolling::{Form, Segments, segment_path};
+use crate::sys::Os;
+
+/// What may be missing, or more, because the world was like that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// A lost line needs no entry in the ledger: nobody could know of it.
+    pub unknown_losses: bool,
+    /// Open lines may have been ended by decision, so that their pieces come as lines of their own.
+    pub decisions: bool,
+    /// Readable lines may be missing: the place was found among equal lines, or an operator removed output.
+    pub missing: bool,
+}
+
+impl Allowance {
+    pub const NONE: Allowance = Allowance { unknown_losses: false, decisions: false, missing: false };
+    pub const UNKNOWN_LOSSES: Allowance = Allowance { unknown_losses: true, ..Allowance::NONE };
+}
+
+/// One output as it stands on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Below log-path.
+    pub route: String,
+    pub bytes: Vec<u8>,
+    current_bytes: u64,
+    n_segments: usize,
+}
+
+/// Every output there is.
+pub fn outputs(os: &crate::sim::os::SimOs) -> Vec<Output> {
+    let mut found = Vec::new();
+    let mut directories = vec![PathBuf::from(OUT)];
+    while let Some(directory) = directories.pop() {
+        let names = os.engine_list(&directory).expect("a directory that was listed");
+        let mut stems: BTreeSet<String> = BTreeSet::new();
+        for name in &names {
+            let path = directory.join(name);
+            if os.engine_list(&path).is_ok() {
+                if name != Path::new(".longshore") {
+                    directories.push(path);
+                }
+            } else if let Some((stem, _)) = name.to_string_lossy().split_once(".log") {
+                stems.insert(format!("{stem}.log"));
+            }
+        }
+        let names: Vec<std::ffi::OsString> = names.into_iter().map(PathBuf::into_os_string).collect();
+        for stem in stems {
+            found.push(output(os, &directory.join(&stem), &Segments::among(&stem, &names)));
+        }
+    }
+    found.sort_by(|a, b| a.route.cmp(&b.route));
+    found
+}
+
+fn output(os: &crate::sim::os::SimOs, current: &Path, segments: &Segments) -> Output {
+    let mut bytes = Vec::new();
+    for (number, forms) in &segments.forms {
+        let texts: Vec<Vec<u8>> =
+            forms.iter().map(|form| text(os, &segment_path(current, *number, *form), *form)).collect();
+        assert!(texts.iter().all(|text| text == &texts[0]), "{} {number} differs from its twin", current.display());
+        bytes.extend_from_slice(&texts[0]);
+    }
+    let last = os.engine_read(current).unwrap_or_default();
+    bytes.extend_from_slice(&last);
+    Output {
+        route: current.strip_prefix(OUT).expect("outputs lie below it").to_string_lossy().into_owned(),
+        bytes,
+        current_bytes: last.len() as u64,
+        n_segments: segments.forms.len(),
+    }
+}
+
+fn text(os: &crate::sim::os::SimOs, path: &Path, form: Form) -> Vec<u8> {
+    let stored = os.engine_read(path).expect("it was listed");
+    let mut text = Vec::new();
+    let result = match form {
+        Form::Plain => return stored,
+        Form::Gzip => flate2::read::MultiGzDecoder::new(stored.as_slice()).read_to_end(&mut text),
+        Form::Zstd => {
+            zstd::stream::read::Decoder::new(stored.as_slice()).and_then(|mut decoder| decoder.read_to_end(&mut text))
+        }
+    };
+    result.unwrap_or_else(|error| panic!("{} doesn't inflate: {error}", path.display()));
+    text
+}
+
+/// Which message a line is, and by which template.
+#[derive(Clone, Copy)]
+struct Known {
+    container: usize,
+    message: usize,
+    template: usize,
+}
+
+struct Told<'a> {
+    id: String,
+    messages: &'a [Truth],
+    /// By message: the place in the order of completion.
+    completed: Vec<Option<usize>>,
+    delivered: Vec<u32>,
+    fragments: u32,
+}
+
+/// Everything the world's outputs must be, or what is wrong with them.
+pub fn check(world: &World, allowance: Allowance) -> Result<(), String> {
+    let mut told: Vec<Told> = world.docker.ids().into_iter().map(|id| tell(world, id)).collect();
+    let mut known: HashMap<Vec<u8>, Known> = HashMap::new();
+    let mut wrong = String::new();
+    for (container, told) in told.iter().enumerate() {
+        for (message, truth) in told.messages.iter().enumerate() {
+            for (template, typed) in world.templates.iter().enumerate() {
+                let line = render(world, typed, &told.id, truth, &truth.text);
+                known.entry(line).or_insert(Known { container, message, template });
+            }
+        }
+    }
+    for output in outputs(&world.os) {
+        check_output(world, &output, &known, &mut told, allowance, &mut wrong);
+    }
+    for told in &told {
+        check_delivered(world, told, allowance, &mut wrong);
+    }
+    check_rows(world, &mut wrong);
+    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+}
+
+fn tell(world: &World, id: String) -> Told<'_> {
+    let messages = world.docker.messages(&id);
+    let mut completed = vec![None; messages.len()];
+    for (place, truth) in world.docker.completed(&id).enumerate() {
+        // Of one container's messages no two have stream and time alike.
+        let ix = messages.iter().position(|other| std::ptr::eq(other, truth)).expect("it is one of them");
+        completed[ix] = Some(place);
+    }
+    Told { id, messages, completed, delivered: vec![0; messages.len()], fragments: 0 }
+}
+
+fn render(world: &World, template: &str, id: &str, truth: &Truth, text: &[u8]) -> Vec<u8> {
+    let replaced = template
+        .replace("{time}", &truth.time_padded)
+        .replace("{stream}", truth.stream.name())
+        .replace("{name}", world.docker.name(id))
+        .replace("{short_id}", &id[..12]);
+    let (before, after) = replaced.split_once("{log}").expect("every template has the text");
+    [before.as_bytes(), text, after.as_bytes(), b"\n"].concat()
+}
+
+fn check_output(
+    world: &World,
+    output: &Output,
+    known: &HashMap<Vec<u8>, Known>,
+    told: &mut [Told<'_>],
+    allowance: Allowance,
+    wrong: &mut String,
+) {
+    let mut newest: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+    let mut template = 0;
+    for (number, line) in output.bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let Some(found) = known.get(line) else {
+            if !is_fragment(world, line, told, allowance) && !is_damage(world, line, told) {
+                let _ = writeln!(wrong, "{} line {number}: nobody wrote {}", output.route, shown(line));
+            }
+            continue;
+        };
+        let container = &mut told[found.container];
+        container.delivered[found.message] += 1;
+        let truth = &container.messages[found.message];
+        if container.delivered[found.message] > 1 {
+            let _ = writeln!(wrong, "{} line {number}: once more {}", output.route, shown(line));
+        }
+        if found.template < template {
+            let _ = writeln!(wrong, "{} line {number}: an older template again: {}", output.route, shown(line));
+        }
+        template = found.template;
+        // Lines that a decision ends stand wherever the decision fell.
+        let placed = !matches!(truth.ending, Ending::Stopped | Ending::NextTime | Ending::Open);
+        if let Some(place) = container.completed[found.message].filter(|_| placed) {
+            if let Some((before, line_before)) = newest.get(&found.container).filter(|(before, _)| *before > place) {
+                let _ = writeln!(
+                    wrong,
+                    "{} line {number}: message {place} after {before} (line {line_before}): {}",
+                    output.route,
+                    shown(line)
+                );
+            }
+            newest.insert(found.container, (place, number));
+        }
+    }
+}
+
+/// A part of a line whose other pieces are gone, or that was ended by decision.
+fn is_fragment(world: &World, line: &[u8], told: &mut [Told<'_>], allowance: Allowance) -> bool {
+    for told in told.iter_mut() {
+        for truth in told.messages.iter().filter(|truth| truth.pieces.len() > 1 || truth.ending == Ending::Open) {
+            let torn_apart = !truth.is_readable() || allowance.decisions || truth.ending == Ending::Open;
+            if !torn_apart {
+                continue;
+            }
+            let n_pieces = truth.pieces.len();
+            let at = |piece: usize| (piece * PIECE_BYTES).min(truth.text.len());
+            for start in 0..n_pieces {
+                for end in start + 1..=n_pieces {
+                    let to = if end == n_pieces { truth.text.len() } else { at(end) };
+                    let part = &truth.text[at(start)..to];
+                    let matches = |typed: &String| render(world, typed, &told.id, truth, part) == line;
+                    if world.templates.iter().any(matches) {
+                        told.fragments += 1;
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+    false
+}
+
+/// What a power loss made of a line whose source is gone: zeros, or its beginning.
+fn is_damage(world: &World, line: &[u8], told: &[Told<'_>]) -> bool {
+    if world.power_losses == 0 {
+        return false;
+    }
+    let gone = told.iter().any(|told| told.messages.iter().any(|truth| !truth.is_readable()));
+    if line.contains(&0) || line == b"\n" {
+        return gone;
+    }
+    let body = line.strip_suffix(b"\n").unwrap_or(line);
+    told.iter().any(|told| {
+        told.messages.iter().filter(|truth| !truth.is_readable()).any(|truth| {
+            world.templates.iter().any(|typed| {
+                let whole = render(world, typed, &told.id, truth, &truth.text);
+                whole.starts_with(body) || whole.ends_with(line)
+            })
+        })
+    })
+}
+
+fn check_delivered(world: &World, told: &Told<'_>, allowance: Allowance, wrong: &mut String) {
+    let mut lost = Vec::new();
+    for (ix, truth) in told.messages.iter().enumerate() {
+        let n_delivered = told.delivered[ix];
+        let complete = truth.is_complete();
+        if truth.ending == Ending::Torn && n_delivered > 0 && truth.is_readable() {
+            let _ =
+                writeln!(wrong, "{}: a torn record is a line: {}", world.docker.name(&told.id), shown(&truth.line()));
+        }
+        if !complete || n_delivered > 0 {
+            continue;
+        }
+        let decided = allowance.decisions && truth.pieces.len() > 1;
+        let removed = world.docker.is_removed(&told.id);
+        if truth.is_readable() && !decided && !allowance.missing && !removed {
+            let pieces: Vec<String> = truth
+                .pieces
+                .iter()
+                .map(|piece| format!("{}:{}..{}", piece.generation, piece.start, piece.end))
+                .collect();
+            let _ = writeln!(
+                wrong,
+                "{}: missing {} ({}, {:?})",
+                world.docker.name(&told.id),
+                shown(&truth.line()),
+                pieces.join(" "),
+                truth.ending
+            );
+        } else if !removed {
+            lost.push(truth);
+        }
+    }
+    let pairs: Vec<_> = world.store.rows().into_iter().collect();
+    let noted = loss::entries(&pairs).iter().any(|loss| loss.container == told.id && loss.reason.is_loss());
+    if let Some(first) = lost.first().filter(|_| !noted && !allowance.unknown_losses) {
+        let _ = writeln!(
+            wrong,
+            "{}: {} lines were lost in silence, the first {}",
+            world.docker.name(&told.id),
+            lost.len(),
+            shown(&first.line())
+        );
+    }
+}
+
+/// I3, I4: what is stored is where the output ends, and nothing is owed.
+fn check_rows(world: &World, wrong: &mut String) {
+    let pairs: Vec<_> = world.store.rows().into_iter().collect();
+    let (rows, bad) = codec::rows(&pairs);
+    for (id, error) in bad {
+        let _ = writeln!(wrong, "the row of {id} is damaged: {error}");
+    }
+    let outputs = outputs(&world.os);
+    let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+    for (row, _) in &rows {
+        let newest = last.entry(&row.route).or_default();
+        *newest = row.sequence.max(*newest);
+    }
+    for (row, _) in &rows {
+        let Some(rung) = row.ladder.newest() else { continue };
+        let is_last = last.get(row.route.as_str()) == Some(&row.sequence);
+        if !is_last || world.docker.is_removed(&row.id) {
+            continue;
+        }
+        let end = outputs.iter().find(|output| output.route == row.route).map_or(0, |output| output.current_bytes);
+        if rung.place.offset != end || !rung.owed.is_empty() {
+            let _ = writeln!(
+                wrong,
+                "{}: the newest rung stands at {:?} and owes {}, the output ends at {end}",
+                row.route,
+                rung.place,
+                rung.owed.len()
+            );
+        }
+        let held: usize = rung.unfinished.chains.len();
+        let open = world.docker.messages(&row.id).iter().filter(|truth| truth.ending == Ending::Open).count();
+        if held > 2 || held > open + 1 {
+            let _ = writeln!(wrong, "{}: {held} open lines are stored, {open} are open", row.route);
+        }
+    }
+    let n_open = world.os.open_files();
+    let n_there = world.docker.ids().len() as u64;
+    if n_open > n_there * 4 + 4 {
+        let _ = writeln!(wrong, "{n_open} files are open for {n_there} containers");
+    }
+    let _ = world.os.boot_id();
+}
+
+/// Short enough for a message.
+fn shown(line: &[u8]) -> String {
+    const SHOWN_MAX: usize = 90;
+    let text = String::from_utf8_lossy(&line[..line.len().min(SHOWN_MAX)]).into_owned();
+    format!("{text:?}{}", if line.len() > SHOWN_MAX { format!(" … {} bytes", line.len()) } else { String::new() })
+}
+
+/// How many segments the outputs have beside their current files.
+pub fn n_segments(world: &World) -> usize {
+    outputs(&world.os).iter().map(|output| output.n_segments).sum()
+}

@@ -1,0 +1,596 @@
+//! One simulated host: a machine, an engine, a store, and the real agent with its threads folded into one.
+//! The agent dies and comes back as the fault plan says; what a story does goes on meanwhile.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use clap::Parser;
+
+use super::docker::{EngineKind, Options, SimDocker};
+use super::os::{Crash, Fault, FaultPlan, SimOs};
+use super::random::Random;
+use crate::agent::inbox::Hints;
+use crate::agent::{Agent, Mode, Parts, remember};
+use crate::checkpoint::codec::{self, Change};
+use crate::checkpoint::commit::{Committer, Item, Outcome, execute};
+use crate::checkpoint::store::{MemoryStore, Store, StoreError};
+use crate::cli::{Cli, Command};
+use crate::config::{Compression, Config, Host};
+use crate::decode::Stream;
+use crate::sink::journal;
+use crate::sink::rolling::Form;
+use crate::sink::tidy::{Chore, Retention, Tidied, Tidier};
+use crate::sys::Os;
+use crate::sys::watch::NoWatch;
+use crate::telemetry::{Counters, Health};
+
+pub const CONTAINERS: &str = "/docker/containers";
+pub const OUT: &str = "/out";
+const STATE: &str = "/state";
+/// Where the store's own calls are counted: one before a commit takes effect, one after.
+const STORE: &str = "/state/store";
+/// Steps without any news after which a world is quiet. Each takes a second.
+const QUIET_STEPS: u32 = 5;
+const STEPS_MAX: u32 = 3_000;
+const STEP: Duration = Duration::from_millis(5);
+
+/// When a commit's work is done, and when the agent hears of it. The real one has a thread of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// At once.
+    Now,
+    /// The rows are durable at once; the agent hears of it after its next step.
+    OutcomeLater,
+    /// Both after the next step, so that bytes are appended while a commit waits.
+    WorkLater,
+}
+
+/// The fault of one run: what happens at which call, counted over all lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planned {
+    pub call: u64,
+    pub fault: Fault,
+}
+
+pub struct World {
+    pub os: SimOs,
+    pub docker: SimDocker,
+    pub store: MemoryStore,
+    pub counters: Counters,
+    pub random: Random,
+    timing: Timing,
+    agent: Option<SimAgent>,
+    jobs: Jobs,
+    /// Whether a store is there: the first life makes it.
+    store_made: bool,
+    /// Flags of the present life, and every one there ever was.
+    flags: String,
+    config: Arc<Config>,
+    pub templates: Vec<String>,
+    planned: VecDeque<Planned>,
+    /// Calls of earlier lives.
+    calls_before: u64,
+    earlier_calls: Vec<&'static str>,
+    last_time_ns: i64,
+    n_lines: u64,
+    /// Containers that the engine starts again after it died.
+    wanted: BTreeSet<String>,
+    removed: BTreeSet<String>,
+    pub power_losses: u32,
+    pub store_losses: u32,
+    pub lives: u32,
+    /// The last calls before each death.
+    pub obituary: Vec<String>,
+}
+
+type SimAgent = Agent<SimOs, InlineCommitter, InlineTidier, NoWatch>;
+
+impl World {
+    pub fn new(kind: EngineKind, flags: &str, timing: Timing, seed: u64, counters: &Counters) -> World {
+        let os = SimOs::new(seed);
+        for directory in [OUT, STORE] {
+            os.engine_mkdir(directory).expect("an empty disk takes directories");
+            os.settle(directory);
+        }
+        let docker = SimDocker::new(&os, CONTAINERS, kind, seed ^ 0xd0c);
+        let mut world = World {
+            os: os.clone(),
+            docker,
+            store: MemoryStore::new(),
+            counters: counters.clone(),
+            random: Random::new(seed),
+            timing,
+            agent: None,
+            jobs: Jobs::default(),
+            store_made: false,
+            flags: String::new(),
+            config: config(""),
+            templates: Vec::new(),
+            planned: VecDeque::new(),
+            calls_before: 0,
+            earlier_calls: Vec::new(),
+            last_time_ns: 0,
+            n_lines: 0,
+            wanted: BTreeSet::new(),
+            removed: BTreeSet::new(),
+            power_losses: 0,
+            store_losses: 0,
+            lives: 0,
+            obituary: Vec::new(),
+        };
+        world.set_flags(flags);
+        world
+    }
+
+    /// Counts calls from 0, over all lives to come.
+    pub fn plan(&mut self, planned: impl IntoIterator<Item = Planned>) {
+        self.planned = planned.into_iter().collect();
+        self.calls_before = 0;
+        self.earlier_calls.clear();
+        self.arm();
+    }
+
+    pub fn disarm(&mut self) {
+        self.planned.clear();
+        self.arm();
+    }
+
+    fn arm(&self) {
+        let mut plan = FaultPlan::none();
+        for planned in &self.planned {
+            if let Some(call) = planned.call.checked_sub(self.calls_before) {
+                plan = plan.and(call, planned.fault);
+            }
+        }
+        self.os.arm(plan);
+    }
+
+    /// The names of all calls since [`World::plan`].
+    pub fn all_calls(&self) -> Vec<&'static str> {
+        [self.earlier_calls.clone(), self.os.calls()].concat()
+    }
+
+    fn count_calls(&mut self) {
+        let calls = self.os.calls();
+        self.calls_before += calls.len() as u64;
+        self.earlier_calls.extend(calls);
+    }
+}
+
+// The agent.
+impl World {
+    /// What the next life is started with.
+    pub fn set_flags(&mut self, flags: &str) {
+        self.flags = flags.to_owned();
+        self.config = config(flags);
+        let template = self.config.template.to_string();
+        if !self.templates.contains(&template) {
+            self.templates.push(template);
+        }
+    }
+
+    pub fn limit(&self) -> u64 {
+        self.config.limit
+    }
+
+    pub fn agent(&self) -> Option<&SimAgent> {
+        self.agent.as_ref()
+    }
+
+    fn start_agent(&mut self) {
+        let fresh = !self.store_made;
+        self.store_made = true;
+        self.lives += 1;
+        if self.os.create_directories(&Path::new(OUT).join(journal::DIRECTORY)).is_err() {
+            return; // It ends with an error, and is started again.
+        }
+        let mut store = SimStore { os: self.os.clone(), rows: self.store.clone() };
+        let Ok(remembered) = remember(&self.os, &mut store, fresh, Path::new(OUT)) else {
+            return;
+        };
+        let newest = codec::rows(&remembered.pairs).0.iter().map(|(row, _)| row.sequence).max();
+        let sequence = Arc::new(AtomicU64::new(newest.map_or(1, |newest| newest + 1)));
+        self.jobs = Jobs::default();
+        let config = self.config.clone();
+        let retention = Retention {
+            form: match config.compression {
+                Compression::None => Form::Plain,
+                Compression::Gzip => Form::Gzip,
+                Compression::Zstd => Form::Zstd,
+            },
+            mode: config.file_mode,
+            files_max: config.max_files.map(|files| files.saturating_sub(1)),
+            age_max: config.max_age,
+            total_max: config.max_total_bytes,
+        };
+        let parts = Parts {
+            os: self.os.clone(),
+            committer: InlineCommitter {
+                os: self.os.clone(),
+                store,
+                timing: self.timing,
+                jobs: self.jobs.clone(),
+                busy: false,
+            },
+            tidier: InlineTidier { os: self.os.clone(), retention, jobs: self.jobs.clone(), timing: self.timing },
+            watcher: NoWatch,
+            config,
+            counters: self.counters.clone(),
+            health: Health::new(self.os.monotonic()),
+            sequence,
+        };
+        self.agent = Some(Agent::new(parts, Mode::Run, remembered, None));
+    }
+
+    /// One step of the agent, which is started when it isn't there. True if anything moved.
+    pub fn step(&mut self) -> bool {
+        self.step_with(&Hints::default())
+    }
+
+    fn step_with(&mut self, hints: &Hints) -> bool {
+        let before = self.progress();
+        if self.agent.is_none() {
+            self.start_agent();
+        }
+        self.jobs.tell();
+        if let Some(agent) = &mut self.agent {
+            agent.step(hints);
+        }
+        self.jobs.work(&self.os);
+        if let Some(kind) = self.os.crashed() {
+            self.revive(kind);
+            return true;
+        }
+        self.progress() != before
+    }
+
+    fn progress(&self) -> [u64; 4] {
+        let counters = &self.counters;
+        [counters.bytes_read.get(), counters.bytes_written.get(), counters.commits.get(), counters.compressed.get()]
+    }
+
+    /// The agent died. Its descriptors are closed, and after a power loss the engine starts what ran before.
+    fn revive(&mut self, kind: Crash) {
+        self.agent = None;
+        self.obituary = self.os.last_calls();
+        self.count_calls();
+        self.os = self.os.restart();
+        self.arm();
+        if kind == Crash::Power {
+            self.power_losses += 1;
+            self.docker.power_lost();
+            self.restart_engine();
+        }
+    }
+
+    fn restart_engine(&mut self) {
+        let time_ns = self.tick();
+        for id in self.docker.ids() {
+            if self.docker.is_removed(&id) || self.docker.is_running(&id) {
+                continue;
+            }
+            if self.removed.contains(&id) {
+                self.docker.rm(&id, time_ns);
+            } else if self.wanted.contains(&id) {
+                self.docker.start(&id);
+            }
+        }
+    }
+
+    /// So many steps, close together.
+    pub fn turns(&mut self, n: u32) {
+        for _ in 0..n {
+            self.step();
+            self.os.advance(STEP);
+        }
+    }
+
+    pub fn seconds(&mut self, n: u32) {
+        for _ in 0..n {
+            self.step();
+            self.os.advance(Duration::from_secs(1));
+        }
+    }
+
+    /// Steps until nothing moves any more. I8: that is soon.
+    pub fn quiet(&mut self) {
+        let mut n_quiet = 0;
+        for _ in 0..STEPS_MAX {
+            let moved = self.step();
+            n_quiet = if moved { 0 } else { n_quiet + 1 };
+            if n_quiet >= QUIET_STEPS {
+                return;
+            }
+            self.os.advance(if moved { STEP } else { Duration::from_secs(1) });
+        }
+        panic!("still moving after {STEPS_MAX} steps");
+    }
+
+    /// SIGTERM: it ends by itself, soon.
+    pub fn drain(&mut self) {
+        let lives = self.lives;
+        let hints = Hints { stop: true, ..Hints::default() };
+        for _ in 0..STEPS_MAX {
+            self.step_with(&hints);
+            if self.lives != lives || self.agent.is_none() {
+                break; // It crashed instead.
+            }
+            if self.agent.as_ref().is_some_and(Agent::is_done) {
+                break;
+            }
+            self.os.advance(STEP);
+        }
+        let ended = self.agent.as_ref().is_none_or(|agent| self.lives != lives || agent.is_done());
+        assert!(ended, "the drain doesn't end");
+        self.end_life();
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let mut random = self.random.fork();
+        self.os.crash(Crash::Process, &mut random);
+        self.revive(Crash::Process);
+    }
+
+    /// The plug is pulled.
+    pub fn power_loss(&mut self) {
+        let mut random = self.random.fork();
+        self.os.crash(Crash::Power, &mut random);
+        self.revive(Crash::Power);
+    }
+
+    fn end_life(&mut self) {
+        self.agent = None;
+        if self.os.crashed().is_none() {
+            self.count_calls();
+            self.os = self.os.restart();
+            self.arm();
+        }
+    }
+
+    /// The state is gone; the next life makes it anew.
+    pub fn lose_store(&mut self) {
+        self.kill();
+        self.store.clear();
+        self.store_made = false;
+        self.store_losses += 1;
+    }
+}
+
+// The engine.
+impl World {
+    /// A container that runs.
+    pub fn run(&mut self, name: &str, options: Options) -> String {
+        let id = self.docker.create(name, options);
+        self.docker.start(&id);
+        self.wanted.insert(id.clone());
+        id
+    }
+
+    /// A time later than all before.
+    pub fn tick(&mut self) -> i64 {
+        let now_ns = self.os.wall_ns();
+        self.last_time_ns = (self.last_time_ns + 1_003).max(now_ns);
+        self.last_time_ns
+    }
+
+    pub fn say(&mut self, id: &str, n_bytes: usize) {
+        self.say_on(id, Stream::Stdout, n_bytes);
+    }
+
+    /// A line unlike all others, of so many bytes.
+    pub fn say_on(&mut self, id: &str, stream: Stream, n_bytes: usize) {
+        let text = self.text(n_bytes);
+        self.write(id, stream, &[text.as_slice(), b"\n"].concat());
+    }
+
+    pub fn say_many(&mut self, id: &str, n_lines: usize, n_bytes: usize) {
+        for _ in 0..n_lines {
+            self.say(id, n_bytes);
+        }
+    }
+
+    pub fn text(&mut self, n_bytes: usize) -> Vec<u8> {
+        self.n_lines += 1;
+        let mut text = format!("line {} ", self.n_lines).into_bytes();
+        let filler = b"abcdefghijklmnopqrstuvwxyz"[(self.n_lines % 26) as usize];
+        // Each piece of a long line says which it is, so that none looks like another.
+        while text.len() < n_bytes {
+            let mark = format!("<{}@{}>", self.n_lines, text.len());
+            let room = n_bytes - text.len();
+            if text.len() % 4_096 < 64 && room > mark.len() {
+                text.extend_from_slice(mark.as_bytes());
+            }
+            text.extend(std::iter::repeat_n(filler, 64.min(n_bytes.saturating_sub(text.len()))));
+        }
+        text
+    }
+
+    /// Nothing if the container can't write.
+    pub fn write(&mut self, id: &str, stream: Stream, bytes: &[u8]) {
+        let time_ns = self.tick();
+        if self.docker.is_running(id) {
+            self.docker.write(id, stream, bytes, time_ns);
+        }
+    }
+
+    pub fn stop(&mut self, id: &str) {
+        let time_ns = self.tick();
+        self.wanted.remove(id);
+        if self.docker.is_running(id) {
+            self.docker.stop(id, time_ns);
+        }
+    }
+
+    pub fn start(&mut self, id: &str) {
+        if !self.docker.is_running(id) && !self.docker.is_removed(id) {
+            self.docker.start(id);
+            self.wanted.insert(id.to_owned());
+        }
+    }
+
+    pub fn rm(&mut self, id: &str) {
+        let time_ns = self.tick();
+        self.wanted.remove(id);
+        if !self.docker.is_removed(id) {
+            self.docker.rm(id, time_ns);
+            self.removed.insert(id.to_owned());
+        }
+    }
+
+    pub fn recreate(&mut self, id: &str) -> String {
+        let time_ns = self.tick();
+        self.wanted.remove(id);
+        self.removed.insert(id.to_owned());
+        let new = self.docker.recreate(id, time_ns);
+        self.wanted.insert(new.clone());
+        new
+    }
+
+    /// `kill -9` of the engine, which comes back at once.
+    pub fn kill_engine(&mut self) {
+        self.docker.kill();
+        self.restart_engine();
+    }
+}
+
+fn config(flags: &str) -> Arc<Config> {
+    let line = format!("longshore run --containers-dir {CONTAINERS} --log-path {OUT} --state-dir {STATE}");
+    // `~` stands for a blank within a word.
+    let words = line.split_whitespace().chain(flags.split_whitespace()).map(|word| word.replace('~', " "));
+    let host = Host {
+        now_ns: 1_767_225_600_000_000_000,
+        hostname: "node-1".into(),
+        cores: 1,
+        working_dir: "/".into(),
+        own_id: None,
+    };
+    let Command::Run(flags) = Cli::parse_from(words).into_command() else { unreachable!("it says run") };
+    Arc::new(Config::for_run(&flags, &host).unwrap_or_else(|failure| panic!("{failure}")))
+}
+
+/// The store behind the machine's calls: a commit is durable between two of them, so a planned crash falls on either
+/// side of it, and a planned error leaves it undone or unheard of.
+struct SimStore {
+    os: SimOs,
+    rows: MemoryStore,
+}
+
+impl SimStore {
+    fn call(&self, doing: &'static str) -> Result<(), StoreError> {
+        let called = self.os.stat(Path::new(STORE));
+        called.map(|_| ()).map_err(|error| StoreError::Failed { doing, reason: error.to_string() })
+    }
+}
+
+impl Store for SimStore {
+    fn load(&mut self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        self.call("read")?;
+        self.rows.load()
+    }
+
+    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        self.call("write")?;
+        self.rows.commit(changes)?;
+        self.call("sync")
+    }
+}
+
+/// What was handed in and isn't done, and what is done and wasn't told. The world turns the wheel between steps.
+#[derive(Clone, Default)]
+struct Jobs(Arc<Mutex<Queues>>);
+
+#[derive(Default)]
+struct Queues {
+    commits: Vec<Vec<Item<SimOs>>>,
+    store: Option<SimStore>,
+    done: VecDeque<Vec<Outcome<SimOs>>>,
+    told: VecDeque<Vec<Outcome<SimOs>>>,
+    chores: Vec<Chore>,
+    retention: Option<Retention>,
+    tidied: Vec<Tidied>,
+}
+
+impl Jobs {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self) {
+        let queues = &mut *self.lock();
+        queues.told.append(&mut queues.done);
+    }
+
+    fn work(&self, os: &SimOs) {
+        let queues = &mut *self.lock();
+        for items in std::mem::take(&mut queues.commits) {
+            let store = queues.store.as_mut().expect("set with the first job");
+            queues.done.push_back(execute(os, store, items));
+        }
+        for chore in std::mem::take(&mut queues.chores) {
+            let retention = queues.retention.as_ref().expect("set with the first chore");
+            queues.tidied.push(chore.run(os, retention));
+        }
+    }
+}
+
+struct InlineCommitter {
+    os: SimOs,
+    store: SimStore,
+    timing: Timing,
+    jobs: Jobs,
+    busy: bool,
+}
+
+impl Committer<SimOs> for InlineCommitter {
+    fn submit(&mut self, items: Vec<Item<SimOs>>) {
+        assert!(!self.busy, "one job at a time");
+        self.busy = true;
+        let queues = &mut *self.jobs.lock();
+        match self.timing {
+            Timing::Now => queues.told.push_back(execute(&self.os, &mut self.store, items)),
+            Timing::OutcomeLater => queues.done.push_back(execute(&self.os, &mut self.store, items)),
+            Timing::WorkLater => {
+                queues.store = Some(SimStore { os: self.os.clone(), rows: self.store.rows.clone() });
+                queues.commits.push(items);
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.busy
+    }
+
+    fn poll(&mut self) -> Option<Vec<Outcome<SimOs>>> {
+        let outcomes = self.jobs.lock().told.pop_front()?;
+        self.busy = false;
+        Some(outcomes)
+    }
+}
+
+struct InlineTidier {
+    os: SimOs,
+    retention: Retention,
+    jobs: Jobs,
+    timing: Timing,
+}
+
+impl Tidier for InlineTidier {
+    fn submit(&mut self, chore: Chore) {
+        let queues = &mut *self.jobs.lock();
+        if self.timing == Timing::Now {
+            let tidied = chore.run(&self.os, &self.retention);
+            queues.tidied.push(tidied);
+        } else {
+            queues.retention = Some(self.retention.clone());
+            queues.chores.push(chore);
+        }
+    }
+
+    fn poll(&mut self) -> Vec<Tidied> {
+        std::mem::take(&mut self.jobs.lock().tidied)
+    }
+}

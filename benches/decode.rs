@@ -1,6 +1,8 @@
 //! Newline split, decode and format of lines in memory: what one core can do before any system call.
 //! `cargo bench --bench decode [WORKLOAD]`; under `cargo test`, or with `--test`, a tiny corpus, once.
 
+#![allow(clippy::disallowed_methods, reason = "a bench asks the clock")]
+
 use std::{hint::black_box, time::Instant};
 
 use longshore::decode::{Decoded, Decoder, Entry};

@@ -177,6 +177,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     pub(super) fn take_commits(&mut self, now: Duration) {
         while let Some(outcomes) = self.committer.poll() {
             let failed = outcomes.iter().any(|outcome| outcome.result.is_err());
+            if outcomes.iter().any(|outcome| matches!(outcome.result, Err(CommitError::StoreReset(_)))) {
+                self.write_every_row_again();
+            }
             for outcome in outcomes {
                 self.take_outcome(outcome, now);
             }
@@ -189,6 +192,17 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 self.commit_healed();
             }
         }
+    }
+
+    /// The store lost its rows; what is in memory is newer than any backup.
+    fn write_every_row_again(&mut self) {
+        self.counters.checkpoint_recoveries.of(crate::telemetry::RecoveryReason::Corrupt).inc();
+        for (ix, slot) in &mut self.slots {
+            slot.container.commit_again();
+            self.wanting.insert(*ix);
+        }
+        self.absent.extend(self.stored.iter().filter(|(_, stored)| stored.row.is_some()).map(|(id, _)| id.clone()));
+        self.first_listing_stored = false;
     }
 
     fn take_outcome(&mut self, outcome: Outcome<O>, now: Duration) {

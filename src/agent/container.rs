@@ -716,6 +716,11 @@ impl<O: Os> Container<O> {
         ready && self.in_flight.is_none() && (self.barrier.is_some() || self.dirty)
     }
 
+    /// The store forgot the row.
+    pub fn commit_again(&mut self) {
+        self.dirty |= self.stored;
+    }
+
     /// Makes the next rung. `sync_after`: an output that wasn't on the disk for so long is synced with it.
     pub fn begin_commit(&mut self, os: &O, now: Duration, sync_after: Duration) -> Result<Commit<O>, Trouble> {
         let barrier = self.barrier;

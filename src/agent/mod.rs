@@ -327,6 +327,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             true => Ok(true),
             false => self.try_open(ix, now),
         };
+        if !self.slots.contains_key(&ix) {
+            return false; // It is gone, and nothing of it was ever there.
+        }
         let went = match opened {
             Ok(false) => Ok(Went::Blocked),
             Ok(true) => self.turn(ix, now),
@@ -595,6 +598,10 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             return slot.container.is_committed();
         }
         let container = &slot.container;
+        if container.is_released() {
+            // It left its output with everything in it, and comes back only for news.
+            return container.is_committed() && !slot.leaving && !container.has_unread(&self.os);
+        }
         let quiet = match self.mode {
             Mode::Run => slot.quiet_since_stop,
             Mode::Backfill => container.is_drained() || container.has_later() && container.is_drained_so_far(),

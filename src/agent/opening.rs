@@ -53,6 +53,17 @@ pub enum Aligned {
     NotYet,
 }
 
+/// How the output's end is to be sought.
+struct Seek<'a> {
+    /// By which its last lines were written.
+    shape: Shape,
+    began: Option<Began>,
+    /// Incarnations that can't hold it.
+    drained: &'a [Fingerprint],
+    /// The container wrote to this output before.
+    is_known: bool,
+}
+
 /// A place in the source from which rendering goes on.
 struct Source {
     generation_ix: usize,
@@ -187,26 +198,36 @@ impl<O: Os> Opening<'_, O> {
             self.replay(turn, row, &rungs[ix], Some(source), repair(rebooted))?;
             return Ok(Aligned::Resumed);
         }
-        if let Some(ix) = (0..rungs.len()).rfind(|ix| sources[*ix].is_some()) {
-            return self.without_output(turn, row, sources.swap_remove(ix).expect("it matches"), rebooted);
+        if rebooted {
+            return self.after_damage(turn, row, &mut sources, &reachable);
         }
-        self.without_source(turn, row, &reachable, rebooted)
+        if let Some(ix) = (0..rungs.len()).rfind(|ix| sources[*ix].is_some()) {
+            return self.without_output(turn, sources.swap_remove(ix).expect("it matches"));
+        }
+        self.without_source(turn, row, &reachable)
     }
 
-    /// The source is there, the output is not: the operator's doing, so nothing of it is emitted again. After another
-    /// boot it is damage, and what the disk lost can't be rendered any more.
-    fn without_output(
+    /// Another boot, and no rung holds on both sides. What was on the disk and isn't there is the operator's doing; all
+    /// else may be damage, so the output's end is sought in everything that the log still has.
+    fn after_damage(
         self,
         turn: &mut Turn<'_, O>,
         row: &Row,
-        source: Source,
-        rebooted: bool,
+        sources: &mut [Option<Source>],
+        reachable: &[bool],
     ) -> Result<Aligned, Failed> {
-        if rebooted {
-            let mut loss = gap(turn, self.container, Reason::OutputDamaged);
-            loss.file = row.route.clone();
-            turn.losses.push(loss);
+        let synced = row.ladder.rungs.iter().rposition(|rung| rung.synced);
+        if let Some(ix) = synced.filter(|ix| !reachable[*ix])
+            && let Some(source) = sources[ix].take()
+        {
+            return self.without_output(turn, source);
         }
+        let shape = row.ladder.shape_at(self.output.place()).unwrap_or(&self.container.shape).clone();
+        self.seek(turn, Seek { shape, began: None, drained: &[], is_known: has_begun(row) })
+    }
+
+    /// The source is there, the output is not: the operator's doing, so nothing of it is emitted again.
+    fn without_output(self, turn: &mut Turn<'_, O>, source: Source) -> Result<Aligned, Failed> {
         let lineage = &mut self.container.lineage;
         lineage.begin_at(turn.os, source.generation_ix, source.offset, source.tail).map_err(Failed::Source)?;
         self.append_from(turn, source.unfinished)?;
@@ -219,7 +240,6 @@ impl<O: Os> Opening<'_, O> {
         turn: &mut Turn<'_, O>,
         row: &Row,
         reachable: &[bool],
-        rebooted: bool,
     ) -> Result<Aligned, Failed> {
         let heads: Vec<_> = row.ladder.rungs.iter().filter_map(|rung| rung.head).collect();
         let mut begun_before = false;
@@ -244,7 +264,7 @@ impl<O: Os> Opening<'_, O> {
             return Ok(if begun { Aligned::Gap } else { Aligned::Resumed });
         };
         let rung = row.ladder.rungs[ix].clone();
-        self.replay(turn, row, &rung, Some(source), repair(rebooted))?;
+        self.replay(turn, row, &rung, Some(source), Repair::Never)?;
         Ok(if begun { Aligned::Gap } else { Aligned::Resumed })
     }
 
@@ -282,16 +302,22 @@ impl<O: Os> Opening<'_, O> {
         })
     }
 
-    /// Finds the output's end in the source by its lines.
+    /// The state is lost: the output's journal tells what it can.
     fn search(
-        mut self,
+        self,
         turn: &mut Turn<'_, O>,
         drained: &[Fingerprint],
         note: Option<&Note>,
     ) -> Result<Aligned, Failed> {
         let shape = note.map_or_else(|| self.container.shape.clone(), |note| note.shape.clone());
-        let prefer = if shape.formatter.has_time() { Prefer::Latest } else { Prefer::LongestRun };
         let began = note.and_then(|note| note.began);
+        self.seek(turn, Seek { shape, began, drained, is_known: note.is_some() })
+    }
+
+    /// Finds the output's end in the source by its lines.
+    fn seek(mut self, turn: &mut Turn<'_, O>, seek: Seek<'_>) -> Result<Aligned, Failed> {
+        let Seek { shape, began, drained, is_known } = seek;
+        let prefer = if shape.formatter.has_time() { Prefer::Latest } else { Prefer::LongestRun };
         let Some(mut end) = OutputEnd::read(turn.os, &self.output, prefer).map_err(Failed::Output)? else {
             self.begin_where(turn, began, drained)?;
             return Ok(Aligned::Fresh);
@@ -303,11 +329,11 @@ impl<O: Os> Opening<'_, O> {
         begin_scan(turn.os, &mut scanned, began, drained).map_err(Failed::Source)?;
         let found = scan(turn, &mut scanned, Pipe::new(shape.clone(), Unfinished::default(), None), &mut end);
         let Some(found) = found.map_err(Failed::Source)? else {
-            if note.is_some() {
+            if is_known {
                 note_gap(turn, self.container);
             }
             self.begin_where(turn, began, drained)?;
-            return Ok(if note.is_some() { Aligned::Gap } else { Aligned::Fresh });
+            return Ok(if is_known { Aligned::Gap } else { Aligned::Fresh });
         };
         if end.ambiguous && prefer == Prefer::LongestRun {
             let mut loss = gap(turn, self.container, Reason::Ambiguous);

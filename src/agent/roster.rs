@@ -76,9 +76,11 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 continue;
             }
             let directory = root.join(id);
-            let is_directory = self.os.stat(&directory).is_ok_and(|stat| stat.kind == Kind::Directory);
-            if is_directory {
-                self.admit(id, directory, first, now);
+            match self.os.stat(&directory) {
+                Ok(stat) if stat.kind == Kind::Directory => self.admit(id, directory, first, now),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(_) => self.root_modified = None, // Who can't be looked at now is not forgotten until the next sweep.
             }
         }
         let there: std::collections::HashSet<&str> = ids.iter().map(String::as_str).collect();

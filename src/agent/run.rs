@@ -42,6 +42,7 @@ struct Opening {
 /// Follows every container until it is told to end.
 pub fn run(config: Config) -> Result<Exit, Failure> {
     let os = Unix;
+    let net = Net::prepare()?;
     check_root(&os, &config.places.containers_dir, Mode::Run)?;
     let open_files = crate::sys::unix::raise_open_files();
     let report = config.listen.map(|address| bind(address).map(|report| (address, report))).transpose()?;
@@ -61,7 +62,7 @@ pub fn run(config: Config) -> Result<Exit, Failure> {
         )
         .caused_by(&error)
     })?;
-    let net = net_thread(&opening, inbox.clone(), control, report.map(|(_, report)| report))?;
+    let net = net.start(&opening, inbox.clone(), Some(control), report.map(|(_, report)| report))?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         containers_dir = %config.places.containers_dir.display(),
@@ -117,12 +118,13 @@ fn follow(os: &Unix, agent: &mut RunAgent, inbox: &Inbox, questions: &Questions)
 /// Reads all there is, once.
 pub fn backfill(config: Config) -> Result<Exit, Failure> {
     let os = Unix;
+    let net = Net::prepare()?;
     check_root(&os, &config.places.containers_dir, Mode::Backfill)?;
     let _ = crate::sys::unix::raise_open_files();
     let report = config.listen.map(bind).transpose()?;
     let opening = Opening::new(os, config)?;
     let stop = Inbox::new();
-    let net = plain_net_thread(&opening, stop.clone(), report)?;
+    let net = net.start(&opening, stop.clone(), None, report)?;
     let rows: Vec<_> =
         codec::rows(&opening.remembered.pairs).0.into_iter().map(|(row, _)| (row.id, row.route)).collect();
     let shares = plan(&opening.os, &opening.config, &rows);
@@ -316,54 +318,65 @@ fn tidy_thread(opening: &Opening) -> Result<(TidyThread, std::thread::JoinHandle
         .map_err(|error| Failure::new(Exit::Failed, "cannot start a thread").caused_by(&error))
 }
 
-/// Ends with the process: signals, metrics and health, the control socket.
+/// Signals, metrics and health, the control socket: one thread, one runtime.
 struct Net {
+    runtime: tokio::runtime::Runtime,
+    signals: Signals,
+}
+
+/// Ends the net thread when it is dropped.
+struct NetThread {
     _end: tokio::sync::oneshot::Sender<()>,
 }
 
-fn net_thread(opening: &Opening, inbox: Inbox, control: Control, report: Option<Report>) -> Result<Net, Failure> {
-    spawn_net(opening, inbox, Some(control), report)
-}
+impl Net {
+    /// Installs the signal handlers, before anything else: as PID 1 there is no default action.
+    fn prepare() -> Result<Net, Failure> {
+        let failed =
+            |error: std::io::Error| Failure::new(Exit::Failed, "cannot start the net thread").caused_by(&error);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let signals = {
+            let _inside = runtime.enter();
+            Signals::install().map_err(failed)?
+        };
+        Ok(Net { runtime, signals })
+    }
 
-fn plain_net_thread(opening: &Opening, inbox: Inbox, report: Option<Report>) -> Result<Net, Failure> {
-    spawn_net(opening, inbox, None, report)
-}
-
-fn spawn_net(
-    opening: &Opening,
-    inbox: Inbox,
-    control: Option<Control>,
-    report: Option<Report>,
-) -> Result<Net, Failure> {
-    let failed = |error: std::io::Error| Failure::new(Exit::Failed, "cannot start the net thread").caused_by(&error);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let signals = {
-        let _inside = runtime.enter();
-        Signals::install().map_err(failed)?
-    };
-    let (end, ended) = tokio::sync::oneshot::channel::<()>();
-    let (counters, health, os) = (opening.counters.clone(), opening.health.clone(), opening.os);
-    let work = move || {
-        runtime.block_on(async move {
-            tokio::spawn(signals.run(move |name| {
-                tracing::info!(signal = name, "draining");
-                inbox.stop();
-            }));
-            if let Some(control) = control {
-                tokio::spawn(control.serve());
-            }
-            if let Some(report) = report {
-                tokio::spawn(async move {
-                    if let Err(error) = report.serve(counters, health, move || os.monotonic()).await {
-                        tracing::error!(%error, "the metrics endpoint ended");
-                    }
-                });
-            }
-            let _ = ended.await;
-        });
-    };
-    std::thread::Builder::new().name("net".to_owned()).spawn(work).map_err(failed)?;
-    Ok(Net { _end: end })
+    fn start(
+        self,
+        opening: &Opening,
+        inbox: Inbox,
+        control: Option<Control>,
+        report: Option<Report>,
+    ) -> Result<NetThread, Failure> {
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let (counters, health, os) = (opening.counters.clone(), opening.health.clone(), opening.os);
+        let Net { runtime, signals } = self;
+        let work = move || {
+            runtime.block_on(async move {
+                tokio::spawn(signals.run(move |name| {
+                    tracing::info!(signal = name, "draining");
+                    inbox.stop();
+                }));
+                if let Some(control) = control {
+                    tokio::spawn(control.serve());
+                }
+                if let Some(report) = report {
+                    tokio::spawn(async move {
+                        if let Err(error) = report.serve(counters, health, move || os.monotonic()).await {
+                            tracing::error!(%error, "the metrics endpoint ended");
+                        }
+                    });
+                }
+                let _ = ended.await;
+            });
+        };
+        std::thread::Builder::new()
+            .name("net".to_owned())
+            .spawn(work)
+            .map_err(|error| Failure::new(Exit::Failed, "cannot start the net thread").caused_by(&error))?;
+        Ok(NetThread { _end: end })
+    }
 }
 
 fn next_sequence(remembered: &Remembered) -> Arc<AtomicU64> {

@@ -40,6 +40,9 @@ pub enum CommitError {
     NumberTaken(u64),
     #[error("state store: {0}")]
     Store(String),
+    /// The store was made anew while it was open: every row is to be written again.
+    #[error("state store: {0}")]
+    StoreReset(String),
 }
 
 /// Runs the items' steps, then writes the rows of those that went well.
@@ -100,7 +103,10 @@ fn write_batch<O: Os>(
     let result: Result<(), StoreError> = if batch.is_empty() { Ok(()) } else { store.commit(batch) };
     if let Err(error) = result {
         for ix in members.iter() {
-            outcomes[*ix].result = Err(CommitError::Store(error.to_string()));
+            outcomes[*ix].result = Err(match &error {
+                StoreError::Reset { .. } => CommitError::StoreReset(error.to_string()),
+                _ => CommitError::Store(error.to_string()),
+            });
         }
     }
     batch.clear();

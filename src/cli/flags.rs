@@ -63,7 +63,7 @@ pub struct AgentFlags {
     pub from: From,
 
     /// Longest joined line; a longer one goes on in further records with the same time, nothing is dropped.
-    /// 16KiB to 4MiB, e.g. 256KiB
+    /// 16KiB to 2MiB, e.g. 256KiB
     #[arg(long, value_name = "SIZE", value_parser = parse_line_size, default_value = "1MiB")]
     #[arg(env = "LONGSHORE_MAX_LINE_BYTES", help_heading = SOURCE)]
     pub max_line_bytes: ByteSize,
@@ -372,7 +372,7 @@ fn parse_size_above_zero(typed: &str) -> Result<ByteSize, String> {
 fn parse_line_size(typed: &str) -> Result<ByteSize, String> {
     let size = parse_size(typed)?;
     let range = MAX_LINE_BYTES_MIN as u64..=MAX_LINE_BYTES_MAX as u64;
-    if range.contains(&size.0) { Ok(size) } else { Err("must be from 16KiB to 4MiB".to_owned()) }
+    if range.contains(&size.0) { Ok(size) } else { Err("must be from 16KiB to 2MiB".to_owned()) }
 }
 
 fn parse_age(typed: &str) -> Result<Duration, String> {

@@ -24,7 +24,7 @@ pub const OWED_BYTES_MAX: usize = 64 * 1024;
 /// `--max-line-bytes`: at least one piece, or no line would ever be joined; at most what fits the state of an
 /// unfinished line times the containers that may have one.
 pub const MAX_LINE_BYTES_MIN: usize = PIECE_RAW_BYTES;
-pub const MAX_LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub const MAX_LINE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Largest config.v2.json or hostconfig.json that is read. Real ones have 3 to 30 KiB; a container with megabytes of
 /// labels harms only itself.
@@ -40,7 +40,7 @@ pub const METADATA_VALUE_BYTES_MAX: usize = 4 * 1024;
 pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 
 /// Changes in one batch of the store. sled leaks above about 1,000; one container's changes are never parted, and the
-/// longest row takes some 520.
+/// longest row takes some 260.
 pub const COMMIT_CHANGES_MAX: usize = 256;
 
 /// Bytes of unfinished and owed lines in one ladder: beyond it older rungs that carry some go before their age. A row

@@ -171,13 +171,17 @@ impl Decoder {
         if memchr(0, line).is_some() {
             return Err(Fault::Nul);
         }
-        let is_object = line.starts_with(b"{");
+        let is_object = line.trim_ascii_start().starts_with(b"{");
         let json = std::str::from_utf8(line).map_err(|error| {
             // No error length: the line ends within a character.
             if is_object && error.error_len().is_none() { Fault::Torn } else { Fault::NotUtf8 }
         })?;
-        let fields: Fields<'l> = serde_json::from_str(json)
-            .map_err(|error| if is_object && error.is_eof() { Fault::Torn } else { Fault::NotJson })?;
+        // serde would take the fields from an array too, in their order.
+        if !is_object {
+            return Err(Fault::NotJson);
+        }
+        let fields: Fields<'l> =
+            serde_json::from_str(json).map_err(|error| if error.is_eof() { Fault::Torn } else { Fault::NotJson })?;
         let attrs = fields.attrs.map(|attrs| attrs.get().as_bytes());
         if attrs.is_some_and(|attrs| !attrs.starts_with(b"{")) {
             return Err(Fault::NotJson);

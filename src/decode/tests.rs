@@ -1,5 +1,7 @@
 //! Fixtures: NAME.log is what is in the file, NAME.expected one line for each piece of it. `BLESS=1` rewrites them.
 
+#![allow(clippy::disallowed_methods, reason = "fixtures are read from their files")]
+
 use std::{fmt::Write as _, fs, path::Path};
 
 use proptest::prelude::*;
@@ -205,6 +207,15 @@ fn kinds_sees_every_place() {
             }
         }
     }
+}
+
+/// Found by fuzz/fuzz_targets/decode.rs.
+#[test]
+fn an_array_of_the_fields_is_no_record() {
+    let array = format!(r#"["a\n","stdout",null,"{TIME}"]"#);
+    assert_eq!(Decoder::new().decode(array.as_bytes()), Decoded::Malformed(Fault::NotJson));
+    let object = format!(r#" {{"log":"a\n","stream":"stdout","time":"{TIME}"}} "#);
+    assert!(matches!(Decoder::new().decode(object.as_bytes()), Decoded::Entry(_)), "blanks around an object are JSON");
 }
 
 #[test]

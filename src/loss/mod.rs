@@ -85,7 +85,8 @@ pub struct Ledger {
 impl Ledger {
     /// Goes on behind the entries that the store holds.
     pub fn resume(pairs: &[(Vec<u8>, Vec<u8>)]) -> Ledger {
-        let numbers = pairs.iter().filter_map(|(key, _)| number(key));
+        // No agent counts so far: the key is damaged, and would leave no number for the next entry.
+        let numbers = pairs.iter().filter_map(|(key, _)| number(key)).filter(|number| *number < u64::MAX / 2);
         Ledger { next: Arc::new(AtomicU64::new(numbers.max().map_or(0, |newest| newest + 1))) }
     }
 
@@ -152,5 +153,12 @@ mod tests {
         assert_eq!(kept.len(), LEDGER_ENTRIES_MAX);
         assert_eq!(kept[0].start, Some(5));
         assert_eq!(Ledger::resume(&pairs).next.load(Ordering::Relaxed), LEDGER_ENTRIES_MAX as u64 + 5);
+    }
+
+    /// Found by fuzz/fuzz_targets/checkpoint.rs.
+    #[test]
+    fn a_damaged_key_does_not_end_the_numbers() {
+        let pairs = [key(7), key(u64::MAX), b"loss/x".to_vec()].map(|key| (key, Vec::new()));
+        assert_eq!(Ledger::resume(&pairs).next.load(Ordering::Relaxed), 8);
     }
 }

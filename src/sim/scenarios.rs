@@ -14,14 +14,13 @@ use super::os::{Crash, Errno, Fault, When};
 use super::random::scramble;
 use super::world::{Planned, Timing, World};
 use crate::decode::Stream;
-use crate::sys::Os;
 use crate::sys::places::{cores, variable};
 use crate::telemetry::Counters;
 
 /// Calls per scenario and mode that are tried, unless all are asked for: spread evenly.
 const CALLS_MAX: u64 = 130;
-/// Failures told of one scenario before it is left.
-const FAILURES_MAX: usize = 3;
+/// Failures told of one scenario and mode before the next one.
+const FAILURES_MAX: usize = 2;
 /// Longer than any pause between two tries.
 const HEALING: Duration = Duration::from_secs(11);
 
@@ -161,14 +160,69 @@ pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 pub fn last_calls(world: &World) -> String {
-    const SHOWN: usize = 25;
-    let of = |calls: &[String]| calls[calls.len().saturating_sub(SHOWN)..].join("\n    ");
+    let n_shown: usize = variable("LONGSHORE_SIM_CALLS").map_or(12, |typed| typed.parse().expect("a number"));
+    let short =
+        |call: &String| call.replace("/docker/containers/", "").chars().filter(|c| *c != '/').collect::<String>();
+    let short = |call: &String| if call.len() > 200 { short(call).replace("-json", "") } else { call.clone() };
+    let of = |calls: &[String]| {
+        let calls: Vec<String> = calls[calls.len().saturating_sub(n_shown)..].iter().map(short).collect();
+        calls.join("\n    ")
+    };
     format!(
         "  lives: {}; before the last death:\n    {}\n  at the end:\n    {}\n",
         world.lives,
         of(&world.obituary),
-        of(&world.os.last_calls().split_off(world.os.last_calls().len().saturating_sub(6)))
-    )
+        of(&world.os.last_calls().split_off(world.os.last_calls().len().saturating_sub(n_shown)))
+    ) + &scene(world)
+}
+
+/// What is on the disk and in the store.
+fn scene(world: &World) -> String {
+    let mut text = String::new();
+    for id in world.docker.ids() {
+        let directory = world.docker.directory(&id);
+        for name in world.os.engine_list(&directory).unwrap_or_default() {
+            let Ok(bytes) = world.os.engine_read(directory.join(&name)) else { continue };
+            let name = name.to_string_lossy().replace(&id, &id[..6]);
+            if name.contains("json.log") {
+                let lines: Vec<String> = numbers(&bytes);
+                text += &format!("  {name}: {} bytes, lines {}\n", bytes.len(), lines.join(" "));
+            }
+        }
+    }
+    for output in outputs(&world.os) {
+        text +=
+            &format!("  {}: {} bytes, lines {}\n", output.route, output.bytes.len(), numbers(&output.bytes).join(" "));
+    }
+    let pairs: Vec<_> = world.store.rows().into_iter().collect();
+    for (row, _) in crate::checkpoint::codec::rows(&pairs).0 {
+        text += &format!("  row of {} on {}, boot {}:\n", &row.id[..6], row.route, row.boot);
+        for rung in &row.ladder.rungs {
+            text += &format!(
+                "    {:?} at {} -> {:?} owed {} open {} {}\n",
+                rung.head.map(|head| head.hash % 1000),
+                rung.offset,
+                (rung.place.segment, rung.place.offset),
+                rung.owed.len(),
+                rung.unfinished.chains.len(),
+                if rung.synced { "synced" } else { "" }
+            );
+        }
+    }
+    for loss in crate::loss::entries(&pairs) {
+        text += &format!("  lost: {:?} {:?}..{:?} {}\n", loss.reason, loss.start, loss.end, loss.detail);
+    }
+    text
+}
+
+/// The numbers of the lines in a text.
+fn numbers(bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let found = text
+        .split("line ")
+        .skip(1)
+        .map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or("").to_owned());
+    found.collect()
 }
 
 struct Count {
@@ -200,6 +254,7 @@ fn exhaust(scenario: &Scenario) -> Count {
         let full = variable("LONGSHORE_SIM_FULL").is_some();
         let n_wanted = if full { plans.len() as u64 } else { CALLS_MAX.min(plans.len() as u64) };
         let wanted: Option<u64> = only.as_ref().and_then(|only| only.get(2)).map(|k| k.parse().expect("a number"));
+        let n_before = count.failures.len();
         for ix in 0..n_wanted {
             let (k, plan) = &plans[(ix * plans.len() as u64 / n_wanted) as usize];
             let (k, plan) = match wanted {
@@ -210,15 +265,14 @@ fn exhaust(scenario: &Scenario) -> Count {
             count.n_runs += 1;
             if let Err(error) = tell(scenario, wrong.timing(), plan, scramble(*k), &counters) {
                 count.failures.push(format!(
-                    "LONGSHORE_SIM_ONLY={}/{}/{k} ({} of {} calls: {}, {plan:?}):\n{error}",
+                    "LONGSHORE_SIM_ONLY={}/{}/{k} (of {} calls: {}, {plan:?}):\n{error}",
                     scenario.name,
                     wrong.name(),
-                    k,
                     calls.len(),
                     calls[*k as usize],
                 ));
-                if count.failures.len() >= FAILURES_MAX {
-                    return count;
+                if count.failures.len() >= n_before + FAILURES_MAX {
+                    break;
                 }
             }
         }
@@ -477,6 +531,7 @@ const SCENARIOS: &[Scenario] = &[
             world.say_many(&id, 20, 200);
             world.docker.zero_page(&id, 2);
             world.turns(2);
+            world.kill();
             world.docker.lose_tail(&id, 150);
             world.say_many(&id, 3, 100);
             world.turns(2);
@@ -607,7 +662,7 @@ const SCENARIOS: &[Scenario] = &[
             world.docker.block_rotation(&id);
             world.say_many(&id, 3, 60);
             world.turns(2);
-            world.docker.unblock_rotation(&id);
+            world.unblock_rotation(&id);
             world.say_many(&id, 3, 60);
             world.turns(2);
         },

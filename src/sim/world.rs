@@ -450,6 +450,15 @@ impl World {
         new
     }
 
+    /// A power loss may have taken what was in the way.
+    pub fn unblock_rotation(&mut self, id: &str) {
+        let names = self.os.engine_list(self.docker.directory(id)).unwrap_or_default();
+        let blocked = |name: &std::path::PathBuf| self.os.engine_list(self.docker.directory(id).join(name)).is_ok();
+        if names.iter().any(blocked) {
+            self.docker.unblock_rotation(id);
+        }
+    }
+
     /// `kill -9` of the engine, which comes back at once.
     pub fn kill_engine(&mut self) {
         self.docker.kill();

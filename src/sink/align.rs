@@ -127,12 +127,16 @@ impl<O: Os> Replay<O> {
             self.unmatched_bytes += n_bytes as u64;
             self.existing.consume(n_bytes);
         }
-        if last == b'\n' || self.stash.is_empty() {
+        if last == b'\n' {
             return Ok((self.stash, self.stash_ends));
         }
+        // Also when nothing waits yet: what comes later must not be glued to a line whose source is gone.
         let mut bytes = vec![b'\n'];
         bytes.append(&mut self.stash);
-        let ends = self.stash_ends.iter().map(|end| end + 1).collect();
+        let mut ends: Vec<usize> = self.stash_ends.iter().map(|end| end + 1).collect();
+        if ends.is_empty() {
+            ends.push(1);
+        }
         Ok((bytes, ends))
     }
 }

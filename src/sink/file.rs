@@ -130,10 +130,14 @@ impl<O: Os> Output<O> {
         let meddling = self.check(os)?;
         if self.current.is_none() {
             let directory = self.path.parent().expect("an output lies in a directory");
+            let n_made = missing_directories(os, directory);
             os.create_directories(directory)?;
             let file = os.open_output(&self.path, self.mode, Create::IfMissing)?;
             let stat = os.stat_open(&file)?;
-            os.sync_directory(directory)?;
+            // Its entry, and those of the directories that were made for it: a name must not vanish with the power.
+            for directory in directory.ancestors().take(1 + n_made) {
+                os.sync_directory(directory)?;
+            }
             self.place.offset = stat.size;
             self.current = Some((file, stat.id));
         }
@@ -229,4 +233,10 @@ impl<O: Os> Output<O> {
         }
         Ok(())
     }
+}
+
+/// How many directories on the way have to be made; one at least may have been made just now by a life that was cut off.
+fn missing_directories<O: Os>(os: &O, directory: &Path) -> usize {
+    let missing = |directory: &Path| os.stat(directory).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    directory.ancestors().take_while(|directory| missing(directory)).count().max(1)
 }

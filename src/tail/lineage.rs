@@ -370,10 +370,13 @@ impl<O: Os> Lineage<O> {
 
     /// Whether a newer incarnation holds a whole record, which makes the end of the oldest one final.
     pub fn successor_is_filled(&mut self, os: &O) -> io::Result<bool> {
-        match self.generations.get_mut(1) {
-            Some(next) => Ok(next.learn_head(os)?.is_some()),
-            None => Ok(false),
+        // Any of them: one in between may hold nothing but a torn record, or what a power loss left.
+        for next in self.generations.iter_mut().skip(1) {
+            if next.learn_head(os)?.is_some() {
+                return Ok(true);
+            }
         }
+        Ok(false)
     }
 
     /// Closes the oldest incarnation: it was read to its end.
@@ -502,12 +505,19 @@ impl<O: Os> Generation<O> {
             }
             let window = &mut buffer[..overlap + wanted];
             let read = self.source.read_at(os, self.offset - overlap as u64, window)?;
+            if read < overlap && self.source.stat(os)?.size >= self.offset && !self.is_compressed() {
+                // The file isn't shorter: the read was. Bytes that were not seen prove nothing.
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a read ended before the file does"));
+            }
             if read < overlap || window[..overlap] != self.proof[..] {
                 return Ok(None);
             }
             self.size_max = self.size_max.max(stat.size).max(self.offset + (read - overlap) as u64);
             let fresh = overlap..read;
             let ended = read < window.len();
+            if self.offset == 0 && !self.begins_with_head(&window[fresh.clone()], ended) {
+                return Ok(None); // Nothing was read yet, so no proof tells; what was seen first does.
+            }
             if window[fresh.clone()].first() == Some(&0) && !self.skipping {
                 return self.nuls(os, &buffer[fresh], ended, stat).map(Some);
             }
@@ -534,6 +544,18 @@ impl<O: Os> Generation<O> {
                 return Ok(Some(Chunk::Waste { offset: self.offset, bytes: rest, nul: false }));
             }
             wanted = (wanted * 4).min(LINE_BYTES_MAX);
+        }
+    }
+
+    /// Whether `text`, the beginning of the file, has the first line that was seen there before, as far as it shows.
+    fn begins_with_head(&self, text: &[u8], ended: bool) -> bool {
+        let Some(head) = self.head else {
+            return true;
+        };
+        match memchr::memchr(b'\n', text) {
+            _ if text.first() == Some(&0) => true,
+            Some(newline) => Fingerprint::of(&text[..=newline]) == head,
+            None => !ended,
         }
     }
 

@@ -86,7 +86,8 @@ fn has_ended(pid: u32) -> bool {
 /// Whether a process catches or blocks SIGTERM.
 fn handles_sigterm(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let masks = status.lines().filter_map(|line| line.strip_prefix("SigCgt:").or_else(|| line.strip_prefix("SigBlk:")));
+    // Caught, not blocked: before exec a new process has every signal blocked for a moment.
+    let masks = status.lines().filter_map(|line| line.strip_prefix("SigCgt:"));
     masks.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok()).any(|mask| mask & (1 << (15 - 1)) != 0)
 }
 

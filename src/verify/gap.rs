@@ -1,0 +1,447 @@
+//! Lines between two places where source and output agree: told apart into what is missing, what is too much, and what
+//! is only somewhere else.
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use crate::checkpoint::Shape;
+use crate::sink::Place;
+use crate::verify::join::Message;
+use crate::verify::owners::Range;
+use crate::verify::report::{ContainerReport, Finding, Missing, Wrong};
+use crate::verify::standing::Standing;
+use crate::verify::text_hash;
+
+/// Lines of one gap that are held against each other; what comes beyond is counted by its place alone.
+const GAP_LINES_MAX: usize = 16_384;
+const GAP_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Lines that may turn up later, on each side.
+const POOL_MAX: usize = 65_536;
+/// Delivered lines that a repeat is known by.
+const RECENT_MAX: usize = 262_144;
+/// How far an altered line is looked for among those that are too much.
+const ALTERED_AHEAD: usize = 8;
+
+/// A source line that the output doesn't have here.
+#[derive(Clone)]
+pub struct Missed {
+    pub message: Rc<Message>,
+    pub text: Vec<u8>,
+    pub hash: u64,
+}
+
+/// A line of output that the source doesn't have here.
+#[derive(Clone)]
+pub struct Extra {
+    pub text: Vec<u8>,
+    pub hash: u64,
+    pub place: Place,
+    pub range_ix: usize,
+    pub torn: bool,
+}
+
+/// What the classes depend on.
+pub struct Known<'a> {
+    pub standing: &'a Standing,
+    pub ranges: &'a [Range],
+    pub shapes: &'a [Shape],
+    /// The ledger has an entry for output without a source.
+    pub unmatched_noted: bool,
+    /// Messages of different streams may go out in another order.
+    pub lenient: bool,
+}
+
+#[derive(Default)]
+pub struct Gap {
+    missed: Vec<Missed>,
+    extra: Vec<Extra>,
+    bytes: usize,
+    hole: bool,
+    cut: bool,
+    any_match: bool,
+    recent: Recent,
+    pool_missing: Pool<Missing>,
+    pool_extra: Pool<Finding>,
+    missing: Vec<Missing>,
+}
+
+impl Gap {
+    pub fn hole(&mut self) {
+        self.hole = true;
+    }
+
+    pub fn cut(&mut self) {
+        self.cut = true;
+    }
+
+    /// Both sides have this line.
+    pub fn matched(&mut self, hash: u64, shape: &Shape, known: &Known<'_>, report: &mut ContainerReport) {
+        if !self.missed.is_empty() || !self.extra.is_empty() {
+            self.close(shape, known, report);
+        }
+        self.hole = false;
+        self.cut = false;
+        self.any_match = true;
+        self.recent.add(hash);
+    }
+
+    pub fn missed(&mut self, missed: Missed, shape: &Shape, known: &Known<'_>, report: &mut ContainerReport) {
+        if self.is_full() {
+            return self.settle_missed(missed, shape, known, report);
+        }
+        self.bytes += missed.text.len();
+        self.missed.push(missed);
+    }
+
+    pub fn extra(&mut self, extra: Extra, known: &Known<'_>, report: &mut ContainerReport) {
+        if self.is_full() {
+            return self.settle_extra(extra, known, report);
+        }
+        self.bytes += extra.text.len();
+        self.extra.push(extra);
+    }
+
+    fn is_full(&self) -> bool {
+        self.missed.len() + self.extra.len() >= GAP_LINES_MAX || self.bytes >= GAP_BYTES_MAX
+    }
+
+    /// Both sides have ended.
+    pub fn finish(
+        mut self,
+        shape: &Shape,
+        known: &Known<'_>,
+        report: &mut ContainerReport,
+        file_name: impl Fn(usize) -> String,
+    ) {
+        self.close(shape, known, report);
+        for mut finding in self.pool_extra.drain() {
+            if self.recent.has(finding.hash) {
+                finding.value.what = Wrong::Repeated;
+            } else if known.unmatched_noted {
+                report.only_copy += 1;
+                continue;
+            }
+            report.found(finding.value);
+        }
+        let mut missing = std::mem::take(&mut self.missing);
+        missing.extend(self.pool_missing.drain().into_iter().map(|pooled| pooled.value));
+        report.name_missing(missing, file_name);
+    }
+
+    fn close(&mut self, shape: &Shape, known: &Known<'_>, report: &mut ContainerReport) {
+        self.bytes = 0;
+        let mut missed: Vec<Option<Missed>> = std::mem::take(&mut self.missed).into_iter().map(Some).collect();
+        let mut extra: Vec<Option<Extra>> = std::mem::take(&mut self.extra).into_iter().map(Some).collect();
+        let mut by_hash: HashMap<u64, VecDeque<usize>> = HashMap::new();
+        for (ix, one) in extra.iter().enumerate() {
+            by_hash.entry(one.as_ref().map_or(0, |one| one.hash)).or_default().push_back(ix);
+        }
+        self.pair_equal(&mut missed, &mut extra, &mut by_hash, known, report);
+        self.pair_decided(&mut missed, &mut extra, &mut by_hash, shape, report);
+        self.pair_late(&mut missed, &mut extra, known, report);
+        pair_altered(&mut missed, &mut extra, known, report);
+        for one in missed.into_iter().flatten() {
+            self.settle_missed(one, shape, known, report);
+        }
+        for one in extra.into_iter().flatten() {
+            self.settle_extra(one, known, report);
+        }
+    }
+
+    /// The same line on both sides, only not at the same place.
+    fn pair_equal(
+        &mut self,
+        missed: &mut [Option<Missed>],
+        extra: &mut [Option<Extra>],
+        by_hash: &mut HashMap<u64, VecDeque<usize>>,
+        known: &Known<'_>,
+        report: &mut ContainerReport,
+    ) {
+        for slot in missed.iter_mut() {
+            let Some(one) = slot else { continue };
+            let here = by_hash.get_mut(&one.hash).and_then(VecDeque::pop_front);
+            if let Some(found) = here.and_then(|ix| extra[ix].take()) {
+                self.recent.add(one.hash);
+                self.elsewhere(&one.message, finding(Wrong::OutOfOrder, &found, known), known, report);
+                *slot = None;
+            } else if let Some(mut pooled) = self.pool_extra.take(one.hash) {
+                pooled.what = Wrong::OutOfOrder;
+                self.recent.add(one.hash);
+                self.elsewhere(&one.message, pooled, known, report);
+                *slot = None;
+            }
+        }
+        for slot in extra.iter_mut() {
+            let Some(one) = slot else { continue };
+            if self.pool_missing.take(one.hash).is_some() {
+                report.found(finding(Wrong::OutOfOrder, one, known));
+                *slot = None;
+            } else if self.recent.has(one.hash) {
+                report.found(finding(Wrong::Repeated, one, known));
+                *slot = None;
+            }
+        }
+    }
+
+    /// A message that no byte ended goes out when the agent decides so: either place is right.
+    fn elsewhere(&self, message: &Message, finding: Finding, known: &Known<'_>, report: &mut ContainerReport) {
+        if !message.ended || known.lenient && message.pieces.len() > 1 {
+            report.delivered += 1;
+        } else {
+            report.found(finding);
+        }
+    }
+
+    /// A message that was ended by decision before its late pieces came: it stands there in parts.
+    fn pair_decided(
+        &mut self,
+        missed: &mut [Option<Missed>],
+        extra: &mut [Option<Extra>],
+        by_hash: &mut HashMap<u64, VecDeque<usize>>,
+        shape: &Shape,
+        report: &mut ContainerReport,
+    ) {
+        for ix in 0..missed.len() {
+            let Some(one) = &missed[ix] else { continue };
+            let message = one.message.clone();
+            if message.pieces.len() < 2 {
+                continue;
+            }
+            let mut is_there = |hash: u64| -> bool {
+                let here = by_hash.get_mut(&hash).and_then(VecDeque::pop_front);
+                if let Some(found) = here.and_then(|ix| extra[ix].take()) {
+                    self.recent.add(found.hash);
+                    return true;
+                }
+                self.pool_extra.take(hash).is_some()
+            };
+            if stands_in_parts(&message, shape, &mut is_there) {
+                for slot in missed.iter_mut() {
+                    if slot.as_ref().is_some_and(|other| Rc::ptr_eq(&other.message, &message)) {
+                        report.delivered += 1;
+                        *slot = None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A message whose first pieces are gone with an older generation: the output has more of it than the source. And a
+    /// torn last line that the agent will complete.
+    fn pair_late(
+        &mut self,
+        missed: &mut [Option<Missed>],
+        extra: &mut [Option<Extra>],
+        known: &Known<'_>,
+        report: &mut ContainerReport,
+    ) {
+        for slot in missed.iter_mut() {
+            let Some(one) = slot else { continue };
+            let found = extra.iter_mut().find(|other| {
+                other.as_ref().is_some_and(|other| {
+                    one.message.headless && other.text.len() > one.text.len() && alike(&one.text, &other.text) >= one.text.len()
+                        || other.torn && one.text.starts_with(&other.text) && known.standing.is_beyond(&one.message)
+                })
+            });
+            let Some(found) = found.and_then(Option::take) else { continue };
+            if found.torn {
+                report.pending += 1;
+            } else {
+                report.delivered += 1;
+            }
+            *slot = None;
+        }
+    }
+
+    fn settle_missed(&mut self, one: Missed, shape: &Shape, known: &Known<'_>, report: &mut ContainerReport) {
+        let since_before = known.shapes.iter().any(|shape| one.message.is_filtered(shape));
+        if known.standing.is_beyond(&one.message) || known.standing.owes(one.hash) {
+            report.pending += 1;
+        } else if self.cut {
+            report.pruned += 1;
+        } else if since_before || one.message.is_filtered(shape) {
+            report.filtered += 1;
+        } else {
+            let time = one.message.time.to_string();
+            let missing = Missing {
+                number: one.message.number,
+                last_number: one.message.number,
+                first: one.message.first(),
+                last: one.message.last(),
+                first_time: time.clone(),
+                last_time: time,
+                lines: 1,
+            };
+            if let Some(missing) = self.pool_missing.put(one.hash, missing) {
+                self.add_missing(missing);
+            }
+        }
+    }
+
+    /// Those that follow each other become one: there may be millions.
+    fn add_missing(&mut self, next: Missing) {
+        match self.missing.last_mut() {
+            Some(last)
+                if next.number <= last.last_number + 1
+                    && next.number >= last.number
+                    && next.first.generation == last.first.generation =>
+            {
+                last.last_number = next.last_number;
+                last.last = next.last;
+                last.last_time = next.last_time;
+                last.lines += next.lines;
+            }
+            _ => self.missing.push(next),
+        }
+    }
+
+    fn settle_extra(&mut self, one: Extra, known: &Known<'_>, report: &mut ContainerReport) {
+        if self.recent.has(one.hash) {
+            report.found(finding(Wrong::Repeated, &one, known));
+        } else if !self.any_match || self.hole {
+            report.only_copy += 1;
+        } else if let Some(overflow) = self.pool_extra.put(one.hash, finding(Wrong::Foreign, &one, known)) {
+            report.found(overflow);
+        }
+    }
+}
+
+/// Takes the parts away as they are found. Tries the longest first.
+fn stands_in_parts(message: &Message, shape: &Shape, is_there: &mut impl FnMut(u64) -> bool) -> bool {
+    let n_pieces = message.pieces.len();
+    let mut start = 0;
+    while start < n_pieces {
+        let end = (start + 1..=n_pieces).rev().filter(|end| (start, *end) != (0, n_pieces)).find(|end| {
+            let lines = message.lines_of(shape, start..*end);
+            lines.iter().all(|line| is_there(text_hash(line)))
+        });
+        match end {
+            Some(end) => start = end,
+            None => return false,
+        }
+    }
+    true
+}
+
+/// Lines at the same place that have more in common than not.
+fn pair_altered(
+    missed: &mut [Option<Missed>],
+    extra: &mut [Option<Extra>],
+    known: &Known<'_>,
+    report: &mut ContainerReport,
+) {
+    let mut from = 0;
+    for slot in missed.iter_mut() {
+        let Some(one) = slot else { continue };
+        if known.standing.is_beyond(&one.message) {
+            continue;
+        }
+        let ahead = (from..extra.len()).filter(|ix| extra[*ix].is_some()).take(ALTERED_AHEAD);
+        let found = ahead.into_iter().find(|ix| {
+            extra[*ix].as_ref().is_some_and(|other| {
+                let longer = one.text.len().max(other.text.len());
+                other.torn && one.text.starts_with(&other.text) || alike(&one.text, &other.text) * 2 > longer
+            })
+        });
+        if let Some(ix) = found
+            && let Some(other) = extra[ix].take()
+        {
+            report.found(finding(Wrong::Altered, &other, known));
+            *slot = None;
+            from = ix + 1;
+        }
+    }
+}
+
+/// Bytes that two lines have in common at their beginnings and ends.
+fn alike(one: &[u8], other: &[u8]) -> usize {
+    let prefix = one.iter().zip(other).take_while(|(a, b)| a == b).count();
+    let (one, other) = (&one[prefix..], &other[prefix..]);
+    prefix + one.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count()
+}
+
+fn finding(what: Wrong, extra: &Extra, known: &Known<'_>) -> Finding {
+    const SHOWN_BYTES: usize = 80;
+    Finding {
+        what,
+        output: known.ranges.get(extra.range_ix).map(|range| range.route.clone()).unwrap_or_default(),
+        segment: extra.place.segment,
+        offset: extra.place.offset,
+        line: String::from_utf8_lossy(&extra.text[..extra.text.len().min(SHOWN_BYTES)]).trim_end().to_owned(),
+    }
+}
+
+/// What may turn up on the other side. Bounded.
+struct Pool<T> {
+    by_hash: HashMap<u64, VecDeque<T>>,
+    n: usize,
+}
+
+impl<T> Default for Pool<T> {
+    fn default() -> Pool<T> {
+        Pool { by_hash: HashMap::new(), n: 0 }
+    }
+}
+
+struct Pooled<T> {
+    hash: u64,
+    value: T,
+}
+
+impl<T> Pool<T> {
+    /// Gives the value back when there is no room.
+    fn put(&mut self, hash: u64, value: T) -> Option<T> {
+        if self.n >= POOL_MAX {
+            return Some(value);
+        }
+        self.n += 1;
+        self.by_hash.entry(hash).or_default().push_back(value);
+        None
+    }
+
+    fn take(&mut self, hash: u64) -> Option<T> {
+        if self.n == 0 {
+            return None;
+        }
+        let values = self.by_hash.get_mut(&hash)?;
+        let value = values.pop_front();
+        if values.is_empty() {
+            self.by_hash.remove(&hash);
+        }
+        self.n -= usize::from(value.is_some());
+        value
+    }
+
+    fn drain(&mut self) -> Vec<Pooled<T>> {
+        self.n = 0;
+        let by_hash = std::mem::take(&mut self.by_hash);
+        by_hash.into_iter().flat_map(|(hash, values)| values.into_iter().map(move |value| Pooled { hash, value })).collect()
+    }
+}
+
+/// The hashes of the last lines that both sides had.
+#[derive(Default)]
+struct Recent {
+    order: VecDeque<u64>,
+    counts: HashMap<u64, u32>,
+}
+
+impl Recent {
+    fn add(&mut self, hash: u64) {
+        self.order.push_back(hash);
+        *self.counts.entry(hash).or_default() += 1;
+        if self.order.len() > RECENT_MAX
+            && let Some(oldest) = self.order.pop_front()
+            && let Some(count) = self.counts.get_mut(&oldest)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&oldest);
+            }
+        }
+    }
+
+    fn has(&self, hash: u64) -> bool {
+        self.counts.contains_key(&hash)
+    }
+}

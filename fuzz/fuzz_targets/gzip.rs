@@ -19,7 +19,8 @@ const READS_MAX: usize = 16;
 fuzz_target!(|input: &[u8]| {
     let mut cursor = Cursor::new(input);
     let is_made = cursor.byte() % 2 == 1;
-    let reads: Vec<(u32, u32)> = (0..cursor.byte() % READS_MAX as u8).map(|_| (cursor.number(), cursor.number())).collect();
+    let reads: Vec<(u32, u32)> =
+        (0..cursor.byte() % READS_MAX as u8).map(|_| (cursor.number(), cursor.number())).collect();
     let damage = is_made.then(|| (cursor.number(), cursor.byte()));
     let stored = match damage {
         None => cursor.rest().to_vec(),

@@ -216,8 +216,7 @@ struct Reader {
 
 impl Reader {
     fn new(log: &Log) -> Reader {
-        let mut reader =
-            Reader { lineage: lineage([]), buffer: Vec::new(), at: None, n_passed: 0, is_whole: true };
+        let mut reader = Reader { lineage: lineage([]), buffer: Vec::new(), at: None, n_passed: 0, is_whole: true };
         reader.look(log);
         reader
     }
@@ -275,7 +274,9 @@ impl Reader {
                 at => assert!(offset == 0 && at.is_none_or(|(at_ix, _)| at_ix < ix), "{at:?} then {ix} at {offset}"),
             }
         }
-        if log.is_whole && let Some(text) = text {
+        if log.is_whole
+            && let Some(text) = text
+        {
             let mut there = vec![0; text.len()];
             assert_eq!(log.incarnations[ix].read(offset, &mut there), text.len());
             assert!(there == text, "the incarnation's own bytes");

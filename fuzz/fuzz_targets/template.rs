@@ -13,14 +13,8 @@ fuzz_target!(|input: &[u8]| {
     let mut next = || fields.next().unwrap_or_default();
     let typed = next();
     let other_name = next();
-    let mut metadata = Metadata {
-        name: next(),
-        id: next(),
-        image: next(),
-        image_id: next(),
-        hostname: next(),
-        ..Metadata::default()
-    };
+    let mut metadata =
+        Metadata { name: next(), id: next(), image: next(), image_id: next(), hostname: next(), ..Metadata::default() };
     for key in ["a", "io.kubernetes.pod.namespace", "io.kubernetes.pod.name", "io.kubernetes.container.name"] {
         let value = next();
         if !value.is_empty() {

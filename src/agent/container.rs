@@ -328,7 +328,7 @@ impl<O: Os> Container<O> {
             return Ok(Went::Blocked);
         }
         if matches!(self.stage, Stage::Appending { .. }) && !self.batch.is_empty() {
-            self.write(turn)?;
+            self.settle(turn)?; // The turn before may have failed between a decision and its commit.
             if !self.batch.is_empty() || self.barrier.is_some() {
                 return Ok(Went::Blocked);
             }
@@ -341,7 +341,9 @@ impl<O: Os> Container<O> {
             Err(error) => return Err(self.source_trouble(error)),
         };
         self.quiet = false;
-        let moved = self.read_on(turn, missing)?;
+        let read = self.read_on(turn, missing);
+        self.dirty |= read.is_err(); // It may have come somewhere before it failed.
+        let moved = read?;
         if moved {
             self.moved_at = turn.now;
             self.dirty = true;

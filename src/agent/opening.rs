@@ -36,8 +36,9 @@ pub enum Before<'a> {
     Nothing,
     /// Nothing, and it was there when the state was first made with `--from end`.
     BeginsAtEnd,
-    /// The state is lost: its place is searched for in the output. `note`: what the output's journal tells.
-    Lost { note: Option<&'a Note> },
+    /// The state is lost: its place is searched for in the output. `notes`: what the output's journal tells, the
+    /// latest last.
+    Lost { notes: Vec<&'a Note> },
     /// A row. `last_writer`: nobody wrote to the output after it.
     Row { row: &'a Row, last_writer: bool },
 }
@@ -55,8 +56,8 @@ pub enum Aligned {
 
 /// How the output's end is to be sought.
 struct Seek<'a> {
-    /// By which its last lines were written.
-    shape: Shape,
+    /// By which its last lines may have been written, the likeliest first.
+    shapes: Vec<Shape>,
     began: Option<Began>,
     /// Incarnations that can't hold it.
     drained: &'a [Fingerprint],
@@ -99,7 +100,7 @@ impl<O: Os> Container<O> {
         let result = match before {
             Before::Nothing => opening.begin(turn),
             Before::BeginsAtEnd => opening.begin_at_end(turn),
-            Before::Lost { note } => opening.search(turn, &[], note),
+            Before::Lost { notes } => opening.search(turn, &[], &notes),
             Before::Row { row, last_writer: true } => opening.resume(turn, row, row.boot != boot),
             Before::Row { row, last_writer: false } => opening.go_on_behind_another(turn, row),
         };
@@ -148,7 +149,6 @@ impl<O: Os> Opening<'_, O> {
             container.batch.extend_lines(b"\n");
         }
         container.ladder = Ladder::default();
-        container.ladder_route = container.route.clone();
         container.stage = Stage::Appending { output: self.output };
         container.undecided = true;
         container.dirty = true;
@@ -180,7 +180,6 @@ impl<O: Os> Opening<'_, O> {
     }
 
     fn resume(mut self, turn: &mut Turn<'_, O>, row: &Row, rebooted: bool) -> Result<Aligned, Failed> {
-        self.container.ladder_route = row.route.clone();
         let rungs = &row.ladder.rungs;
         let mut sources = Vec::with_capacity(rungs.len());
         for rung in rungs {
@@ -222,8 +221,8 @@ impl<O: Os> Opening<'_, O> {
         {
             return self.without_output(turn, source);
         }
-        let shape = row.ladder.shape_at(self.output.place()).unwrap_or(&self.container.shape).clone();
-        self.seek(turn, Seek { shape, began: None, drained: &[], is_known: has_begun(row) })
+        let shapes = shapes_of(&row.ladder, &self.container.shape);
+        self.seek(turn, Seek { shapes, began: None, drained: &[], is_known: has_begun(row) })
     }
 
     /// The source is there, the output is not: the operator's doing, so nothing of it is emitted again.
@@ -248,7 +247,8 @@ impl<O: Os> Opening<'_, O> {
         }
         if begun_before {
             // The incarnation we were in is there, but not the bytes we read last: the engine lost its own tail.
-            return self.search(turn, &row.drained, None);
+            let shapes = shapes_of(&row.ladder, &self.container.shape);
+            return self.seek(turn, Seek { shapes, began: None, drained: &row.drained, is_known: false });
         }
         let begun = has_begun(row);
         if begun {
@@ -303,32 +303,38 @@ impl<O: Os> Opening<'_, O> {
     }
 
     /// The state is lost: the output's journal tells what it can.
-    fn search(
-        self,
-        turn: &mut Turn<'_, O>,
-        drained: &[Fingerprint],
-        note: Option<&Note>,
-    ) -> Result<Aligned, Failed> {
-        let shape = note.map_or_else(|| self.container.shape.clone(), |note| note.shape.clone());
-        let began = note.and_then(|note| note.began);
-        self.seek(turn, Seek { shape, began, drained, is_known: note.is_some() })
+    fn search(self, turn: &mut Turn<'_, O>, drained: &[Fingerprint], notes: &[&Note]) -> Result<Aligned, Failed> {
+        let mut shapes: Vec<Shape> = notes.iter().rev().map(|note| note.shape.clone()).collect();
+        if shapes.is_empty() {
+            shapes.push(self.container.shape.clone());
+        }
+        let began = notes.last().and_then(|note| note.began);
+        self.seek(turn, Seek { shapes, began, drained, is_known: !notes.is_empty() })
     }
 
     /// Finds the output's end in the source by its lines.
     fn seek(mut self, turn: &mut Turn<'_, O>, seek: Seek<'_>) -> Result<Aligned, Failed> {
-        let Seek { shape, began, drained, is_known } = seek;
-        let prefer = if shape.formatter.has_time() { Prefer::Latest } else { Prefer::LongestRun };
-        let Some(mut end) = OutputEnd::read(turn.os, &self.output, prefer).map_err(Failed::Output)? else {
-            self.begin_where(turn, began, drained)?;
-            return Ok(Aligned::Fresh);
-        };
+        let Seek { mut shapes, began, drained, is_known } = seek;
+        shapes.dedup();
         tracing::info!(container = %self.container.facts.metadata.name, "searching the output's end in the log");
         let directory = self.container.lineage.directory().to_owned();
-        let mut scanned = Lineage::new(&directory, &self.container.id, []);
-        scanned.look(turn.os).map_err(Failed::Source)?;
-        begin_scan(turn.os, &mut scanned, began, drained).map_err(Failed::Source)?;
-        let found = scan(turn, &mut scanned, Pipe::new(shape.clone(), Unfinished::default(), None), &mut end);
-        let Some(found) = found.map_err(Failed::Source)? else {
+        let mut sought = None;
+        for shape in shapes {
+            let prefer = if shape.formatter.has_time() { Prefer::Latest } else { Prefer::LongestRun };
+            let Some(mut end) = OutputEnd::read(turn.os, &self.output, prefer).map_err(Failed::Output)? else {
+                self.begin_where(turn, began, drained)?;
+                return Ok(Aligned::Fresh);
+            };
+            let mut scanned = Lineage::new(&directory, &self.container.id, []);
+            scanned.look(turn.os).map_err(Failed::Source)?;
+            begin_scan(turn.os, &mut scanned, began, drained).map_err(Failed::Source)?;
+            let pipe = Pipe::new(shape.clone(), Unfinished::default(), None);
+            if let Some(found) = scan(turn, &mut scanned, pipe, &mut end).map_err(Failed::Source)? {
+                sought = Some((found, end, prefer, shape));
+                break;
+            }
+        }
+        let Some((found, end, prefer, shape)) = sought else {
             if is_known {
                 note_gap(turn, self.container);
             }
@@ -372,7 +378,6 @@ impl<O: Os> Opening<'_, O> {
             absent_since_ns: None,
         };
         self.container.began = began;
-        self.container.ladder_route = self.container.route.clone();
         self.replay(turn, &row, &rung, Some(source), Repair::Never)?;
         Ok(Aligned::Searched)
     }
@@ -392,6 +397,15 @@ fn repair(rebooted: bool) -> Repair {
 /// An output in name only, to stand in for one that moved on.
 fn placeholder<O: Os>(at: &OutputAt) -> Output<O> {
     Output::unopened(&at.path, at.mode, at.limit)
+}
+
+/// The shapes of an output, the latest first.
+fn shapes_of(ladder: &Ladder, present: &Shape) -> Vec<Shape> {
+    let mut shapes: Vec<Shape> = ladder.epochs.iter().rev().map(|epoch| epoch.shape.clone()).collect();
+    if shapes.is_empty() {
+        shapes.push(present.clone());
+    }
+    shapes
 }
 
 fn has_begun(row: &Row) -> bool {

@@ -169,22 +169,23 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let at = self.output_at(route);
         let id = self.slots[&ix].container.id.clone();
         let row = self.stored.get(&id).and_then(|stored| stored.row.clone());
-        let note = self.journal.last(&id, route).cloned();
+        let notes = self.journal.of(&id, route);
         let entry = self.routes.entry(route.to_owned()).or_default();
         let last_writer = entry.last_writer.as_deref() == Some(id.as_str());
         let from_end = self.config.from == From::End && self.store_fresh && self.slots[&ix].first;
         let strange = self.store_fresh && !self.journal.notes.values().flatten().any(|note| note.route == route);
-        let before = match (&row, &note) {
+        let before = match (&row, notes.is_empty()) {
             (Some(row), _) => Before::Row { row, last_writer },
-            (None, Some(note)) => Before::Lost { note: Some(note) },
-            (None, None) if from_end => Before::BeginsAtEnd,
-            (None, None) if strange => Before::Lost { note: None },
-            (None, None) => Before::Nothing,
+            (None, false) => Before::Lost { notes },
+            (None, true) if from_end => Before::BeginsAtEnd,
+            (None, true) if strange => Before::Lost { notes },
+            (None, true) => Before::Nothing,
         };
         let until_ns = self.config.window.until_ns;
         let mut losses = Vec::new();
         let mut tally = Tally::default();
         let slot = self.slots.get_mut(&ix).expect("it is being served");
+        slot.container.ladder_route = route.to_owned(); // Its name may have changed since: it leaves later, in order.
         let mut turn = Turn {
             os: &self.os,
             buffer: &mut self.buffer,

@@ -106,7 +106,7 @@ impl Wrong {
                 _ => errno(Errno::Io),
             },
             Wrong::Short => match call {
-                "read_at" => Some(vec![Planned { call: k, fault: Fault::ShortRead((scramble(k) % 200) as usize) }]),
+                "read_at" => Some(vec![Planned { call: k, fault: Fault::ShortRead(1 + (scramble(k) % 200) as usize) }]),
                 "write_at" => {
                     Some(vec![Planned { call: k, fault: Fault::ShortWrite(1 + (scramble(k) % 100) as usize) }])
                 }

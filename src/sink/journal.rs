@@ -66,9 +66,9 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The shape under which `id` last wrote `route`.
-    pub fn last(&self, id: &str, route: &str) -> Option<&Note> {
-        self.notes.get(id)?.iter().rev().find(|note| note.route == route)
+    /// What `id` wrote to `route`, the latest note last.
+    pub fn of(&self, id: &str, route: &str) -> Vec<&Note> {
+        self.notes.get(id).into_iter().flatten().filter(|note| note.route == route).collect()
     }
 }
 

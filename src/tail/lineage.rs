@@ -515,6 +515,9 @@ impl<O: Os> Generation<O> {
             self.size_max = self.size_max.max(stat.size).max(self.offset + (read - overlap) as u64);
             let fresh = overlap..read;
             let ended = read < window.len();
+            if ended && !self.is_compressed() && self.offset + (fresh.len() as u64) < stat.size {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a read ended before the file does"));
+            }
             if self.offset == 0 && !self.begins_with_head(&window[fresh.clone()], ended) {
                 return Ok(None); // Nothing was read yet, so no proof tells; what was seen first does.
             }

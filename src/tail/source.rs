@@ -57,6 +57,7 @@ impl<O: Os> Source<O> {
         let mut buffer = vec![0; 4096];
         loop {
             let read = self.read_at(os, start, &mut buffer)?;
+            self.check_short(os, start + read as u64, read < buffer.len())?;
             let text = &buffer[..read];
             let nuls = text.iter().take_while(|byte| **byte == 0).count();
             if nuls > 0 && nuls == read && read == buffer.len() {
@@ -84,6 +85,16 @@ impl<O: Os> Source<O> {
         }
     }
 
+    /// A read that ended where the file doesn't: what it didn't show is no proof of anything.
+    fn check_short(&self, os: &O, end: u64, is_short: bool) -> io::Result<()> {
+        match self {
+            Source::Plain(file) if is_short && os.stat_open(file)?.size > end => {
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a read ended before the file does"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the bytes before `offset` are those of `tail`.
     pub fn ends_with(&mut self, os: &O, offset: u64, tail: Fingerprint) -> io::Result<bool> {
         let length = u64::from(tail.bytes);
@@ -92,6 +103,7 @@ impl<O: Os> Source<O> {
         }
         let mut buffer = vec![0; tail.bytes as usize];
         let read = self.read_at(os, offset - length, &mut buffer)?;
+        self.check_short(os, offset - length + read as u64, read < buffer.len())?;
         Ok(read == buffer.len() && Fingerprint::of(&buffer) == tail)
     }
 }

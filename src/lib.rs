@@ -35,3 +35,5 @@ pub mod sys;
 pub mod tail;
 /// Counters, and who may see them.
 pub mod telemetry;
+/// The audit: renders again what the engine has, and compares.
+pub mod verify;

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use longshore::agent::run;
 use longshore::cli::flags::{Cli, Command};
-use longshore::cli::{Exit, Failure, table};
-use longshore::config::{Config, ContainersConfig, Host, LogFormat};
+use longshore::cli::{Exit, Failure, ledger, state, table};
+use longshore::config::{Config, ContainersConfig, Host, LogFormat, Places};
 use longshore::sys::unix::{Unix, hostname};
 use longshore::sys::{Os, places};
 use tracing_subscriber::EnvFilter;
@@ -35,6 +35,9 @@ fn dispatch() -> Result<Exit, Failure> {
             run::backfill(config)
         }
         Command::Containers(flags) => table::containers(&ContainersConfig::resolve(&flags, &host)?),
+        Command::Verify(flags) => longshore::verify::verify(&ContainersConfig::resolve(&flags, &host)?),
+        Command::Ledger(flags) => ledger::ledger(&Places::resolve(&flags.places, &host.working_dir)?, flags.json),
+        Command::State(flags) => state::state(&flags.command, &host.working_dir),
     }
 }
 

@@ -119,8 +119,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     fn removal(&mut self, ix: usize) -> Item<O> {
         let slot = self.slots.get_mut(&ix).expect("it is leaving");
         let n_parts = self.stored.get(&slot.container.id).map_or(0, |stored| stored.n_parts);
-        let sync =
-            slot.container.output().filter(|output| output.is_unsynced()).and_then(|output| output.file().cloned());
+        let sync = slot.container.output().filter(|output| output.is_unsynced()).and_then(|output| output.sync());
         let mut changes = codec::remove(&slot.container.id, n_parts);
         slot.losses_in_flight = std::mem::take(&mut slot.losses);
         for loss in &slot.losses_in_flight {
@@ -216,6 +215,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         if slot.leaving {
             match outcome.result {
                 Ok(()) => {
+                    self.ledger.committed(slot.losses_in_flight.drain(..));
                     self.stored.remove(&outcome.id);
                     self.forget(ix);
                 }
@@ -229,7 +229,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         }
         match outcome.result {
             Ok(()) => {
-                slot.losses_in_flight.clear();
+                self.ledger.committed(slot.losses_in_flight.drain(..));
                 let rotated = outcome.rotated.is_some();
                 let segment = slot.container.place().map_or(0, |place| place.segment);
                 let barrier = slot.container.committed(now, outcome.rotated);

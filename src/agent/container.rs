@@ -115,7 +115,7 @@ pub struct InFlight {
 pub struct Commit<O: Os> {
     pub ladder: Ladder,
     pub rotate: Option<crate::sink::rotate::Rotate<O>>,
-    pub sync: Option<O::File>,
+    pub sync: Option<crate::checkpoint::commit::Sync<O>>,
     /// The settings changed, or the container is new to the output: from here on they count.
     pub epoch: Option<Epoch>,
     /// Where the log was begun, for a container that didn't begin at the beginning.
@@ -146,7 +146,7 @@ pub struct Container<O: Os> {
     /// The incarnation that a commit must name first is larger than a commit may carry.
     front_is_large: bool,
     pub(super) dirty: bool,
-    synced_at: Duration,
+    pub(super) synced_at: Duration,
     moved_at: Duration,
     /// `--until` was reached.
     later: bool,
@@ -737,7 +737,7 @@ impl<O: Os> Container<O> {
             None => output.place(),
         };
         let overdue = now >= self.synced_at + sync_after || self.ladder.rungs.is_empty() || release;
-        let sync = if output.is_unsynced() && overdue && rotation.is_none() { output.file().cloned() } else { None };
+        let sync = if output.is_unsynced() && overdue && rotation.is_none() { output.sync() } else { None };
         let synced = sync.is_some() || rotation.is_some() || !output.is_unsynced();
         let crc = output.take_interval_crc();
         let in_place = output.place();
@@ -774,9 +774,7 @@ impl<O: Os> Container<O> {
             }
             if in_flight.synced {
                 self.synced_at = now;
-                if output.place() == in_flight.place {
-                    output.set_synced();
-                }
+                output.set_synced(output.place() == in_flight.place);
             }
         }
         if in_flight.barrier.is_some() {

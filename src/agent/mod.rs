@@ -555,6 +555,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             return;
         }
         self.held_looked_at = now;
+        self.gauge();
         let total = self.os.space(&self.config.places.containers_dir).map_or(u64::MAX, |space| space.total);
         let budget = self.config.held_max(total);
         let mut held: Vec<(u64, usize)> = Vec::new();
@@ -580,6 +581,15 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             self.wanting.insert(ix);
             self.reschedule(ix, now);
         }
+    }
+
+    /// Logs that are neither hot nor in trouble have nothing unread.
+    fn gauge(&self) {
+        let busy = self.slots.iter().filter(|(ix, slot)| self.hot.contains(ix) || slot.trouble.is_some());
+        let lag: u64 = busy.map(|(_, slot)| slot.container.lineage.lag_bytes(&self.os)).sum();
+        self.counters.read_lag_bytes.set(i64::try_from(lag).unwrap_or(i64::MAX));
+        let open: usize = self.slots.values().map(|slot| slot.container.lineage.len()).sum();
+        self.counters.files_open.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
 
     /// Whether everything is read, written and committed, as far as it can be.

@@ -84,12 +84,14 @@ impl<O: Os> Container<O> {
         until_ns: Option<i128>,
     ) -> Result<Aligned, Trouble> {
         let directory = self.lineage.directory().to_owned();
+        self.synced_at = turn.now; // A start of thousands does not sync them all at once.
         if self.lineage.is_empty() {
             self.lineage = Lineage::new(&directory, &self.id, []);
         }
         let source = |path: PathBuf| move |error: io::Error| Trouble::Source(path, error);
         let log = self.lineage.log();
         if self.lineage.look(turn.os).map_err(source(log.clone()))? == Look::Missing
+            && self.lineage.is_empty()
             && !matches!(before, Before::Row { .. })
         {
             return Ok(Aligned::NotYet);
@@ -192,7 +194,9 @@ impl<O: Os> Opening<'_, O> {
         let both = |ix: &usize| sources[*ix].is_some() && reachable[*ix];
         // After another boot everything since the oldest rung is compared, for it may not have reached the disk.
         let chosen = if rebooted { (0..rungs.len()).find(both) } else { (0..rungs.len()).rfind(both) };
-        if let Some(ix) = chosen {
+        let synced = rungs.iter().rposition(|rung| rung.synced);
+        // Below a rung that was on the disk nothing is damaged, so one above it leaves a part uncompared.
+        if let Some(ix) = chosen.filter(|ix| !rebooted || synced.is_none_or(|synced| *ix <= synced)) {
             let source = sources.swap_remove(ix).expect("chosen because it matches");
             self.replay(turn, row, &rungs[ix], Some(source), repair(rebooted))?;
             return Ok(Aligned::Resumed);
@@ -206,20 +210,36 @@ impl<O: Os> Opening<'_, O> {
         self.without_source(turn, row, &reachable)
     }
 
-    /// Another boot, and no rung holds on both sides. What was on the disk and isn't there is the operator's doing; all
-    /// else may be damage, so the output's end is sought in everything that the log still has.
+    /// Another boot, and no rung holds on both sides up to where the output was on the disk. What was there and isn't is
+    /// the operator's doing; all else may be damage, so it is held against everything that the log still has.
     fn after_damage(
-        self,
+        mut self,
         turn: &mut Turn<'_, O>,
         row: &Row,
         sources: &mut [Option<Source>],
         reachable: &[bool],
     ) -> Result<Aligned, Failed> {
         let synced = row.ladder.rungs.iter().rposition(|rung| rung.synced);
-        if let Some(ix) = synced.filter(|ix| !reachable[*ix])
-            && let Some(source) = sources[ix].take()
-        {
-            return self.without_output(turn, source);
+        let known: &[Fingerprint] = synced.map_or(&[], |ix| drained_before(row, ix));
+        let heads: Vec<Option<Fingerprint>> = self.container.lineage.generations().map(|held| held.head).collect();
+        let is_known = |head: &Option<Fingerprint>| head.is_some_and(|head| known.contains(&head));
+        let begin = heads.iter().position(|head| !is_known(head));
+        // A loss of names may have brought an old incarnation back under the log's name: then only lines tell.
+        let came_back = heads.last().is_some_and(is_known);
+        // The incarnation that the rung was in is there, without the bytes it read last: the engine lost its own tail.
+        let lost_tail = synced.and_then(|ix| row.ladder.rungs[ix].head).is_some_and(|head| heads.contains(&Some(head)));
+        match (synced, begin) {
+            (Some(ix), _) if !reachable[ix] && sources[ix].is_some() => {
+                let source = sources[ix].take().expect("just looked at");
+                return self.without_output(turn, source);
+            }
+            (Some(ix), Some(generation_ix)) if reachable[ix] && !came_back && !lost_tail => {
+                let rung = &row.ladder.rungs[ix];
+                let source = Source { generation_ix, offset: 0, tail: None, unfinished: rung.unfinished.clone() };
+                self.replay(turn, row, rung, Some(source), Repair::ZeroedPages)?;
+                return Ok(Aligned::Resumed);
+            }
+            _ => {}
         }
         let shapes = shapes_of(&row.ladder, &self.container.shape);
         self.seek(turn, Seek { shapes, began: None, drained: &[], is_known: has_begun(row) })
@@ -397,6 +417,22 @@ fn repair(rebooted: bool) -> Repair {
 /// An output in name only, to stand in for one that moved on.
 fn placeholder<O: Os>(at: &OutputAt) -> Output<O> {
     Output::unopened(&at.path, at.mode, at.limit)
+}
+
+/// Heads of incarnations that were drained before this rung: their records lie below its place.
+fn drained_before(row: &Row, rung_ix: usize) -> &[Fingerprint] {
+    let rungs = &row.ladder.rungs[..=rung_ix];
+    let place = |head: Fingerprint| row.drained.iter().position(|drained| *drained == head);
+    match rungs.iter().rposition(|rung| rung.head.is_some()) {
+        Some(ix) => {
+            let passed = rungs[ix].head.and_then(place);
+            let n_before = passed.map_or(0, |at| if ix == rung_ix { at } else { at + 1 });
+            // The rung's own one is not drained yet: then all that are were drained before it.
+            let n_before = if passed.is_none() && ix == rung_ix { row.drained.len() } else { n_before };
+            &row.drained[..n_before]
+        }
+        None => &[],
+    }
 }
 
 /// The shapes of an output, the latest first.

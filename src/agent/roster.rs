@@ -230,10 +230,12 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         match named {
             Named::Yes => ReadFacts { facts: Some(facts), wait: false, signature },
             Named::NotYet => ReadFacts { facts: None, wait: self.mode == Mode::Run, signature },
-            Named::No(error) => {
+            Named::No { error, unread } => {
                 if self.said.say("config", id, now).is_some() {
                     tracing::warn!(container = %&id[..12], %error, "cannot read config.v2.json: the short id is its name");
                 }
+                // What couldn't be read is read again, also when it doesn't change.
+                let signature = if unread { [None, None] } else { signature };
                 ReadFacts { facts: None, wait: false, signature }
             }
         }
@@ -275,19 +277,19 @@ pub(super) enum Named {
     /// Its directory is there before its files: without a log there is nothing to name yet.
     NotYet,
     /// Why not.
-    No(String),
+    No { error: String, unread: bool },
 }
 
 /// Reads config.v2.json and hostconfig.json. Without a name the short id takes its place.
 pub(super) fn read_facts<O: Os>(os: &O, hostname: &str, needed: &Needed, id: &str, directory: &Path) -> (Facts, Named) {
     let config = match read_whole(os, &directory.join(CONFIG)) {
-        Ok(bytes) => ContainerConfig::parse(id, hostname, needed, &bytes).map_err(|error| error.to_string()),
+        Ok(bytes) => ContainerConfig::parse(id, hostname, needed, &bytes).map_err(|error| (error.to_string(), false)),
         Err(error) => {
             let has_log = os.stat(&directory.join(log_file_name(id))).is_ok();
             if error.kind() == io::ErrorKind::NotFound && !has_log {
                 return (nameless(id, hostname), Named::NotYet);
             }
-            Err(error.to_string())
+            Err((error.to_string(), true))
         }
     };
     let options =
@@ -303,7 +305,7 @@ pub(super) fn read_facts<O: Os>(os: &O, hostname: &str, needed: &Needed, id: &st
             };
             (facts, Named::Yes)
         }
-        Err(error) => (nameless(id, hostname), Named::No(error)),
+        Err((error, unread)) => (nameless(id, hostname), Named::No { error, unread }),
     }
 }
 
@@ -382,6 +384,8 @@ fn read_whole<O: Os>(os: &O, path: &Path) -> io::Result<Vec<u8>> {
     let size = os.stat_open(&file)?.size.min(CONFIG_BYTES_MAX as u64 + 1) as usize;
     let mut bytes = vec![0; size];
     let read = os.read_at(&file, 0, &mut bytes)?;
-    bytes.truncate(read);
+    if read < size {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a read ended before the file does"));
+    }
     Ok(bytes)
 }

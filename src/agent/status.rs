@@ -7,6 +7,7 @@ use crate::agent::control::Question;
 use crate::agent::roster::read_facts;
 use crate::checkpoint::Row;
 use crate::checkpoint::commit::Committer;
+use crate::checkpoint::position::Position;
 use crate::config::ContainersConfig;
 use crate::discover::listing::container_ids;
 use crate::sink::tidy::Tidier;
@@ -46,8 +47,34 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 Ok(containers) => question.answer(serde_json::json!({ "containers": containers })),
                 Err(error) => question.refuse(&error.to_string()),
             },
-            _ => question.refuse("unknown question; this version knows: containers"),
+            Some("rows") => match serde_json::to_value(self.positions()) {
+                Ok(rows) => question.answer(serde_json::json!({ "rows": rows })),
+                Err(error) => question.refuse(&error.to_string()),
+            },
+            Some("ledger") => match serde_json::to_value(self.ledger.entries()) {
+                Ok(ledger) => question.answer(serde_json::json!({ "ledger": ledger })),
+                Err(error) => question.refuse(&error.to_string()),
+            },
+            _ => question.refuse("unknown question; this version knows: containers, rows, ledger"),
         }
+    }
+
+    /// How far each container is by its last durable commit, selected or not.
+    fn positions(&self) -> Vec<Position> {
+        let live = self.slots.values().filter_map(|slot| {
+            let container = &slot.container;
+            let drained = container.lineage.drained().collect();
+            let name = &container.facts.metadata.name;
+            Position::of(&container.id, name, &container.ladder_route, &container.ladder, drained)
+        });
+        let mut positions: Vec<Position> = live.collect();
+        let stored = self.stored.values().filter_map(|stored| stored.row.as_ref());
+        for position in stored.filter_map(Position::of_row) {
+            if !positions.iter().any(|live| live.id == position.id) {
+                positions.push(position);
+            }
+        }
+        positions
     }
 
     pub fn status(&self) -> Vec<ContainerStatus> {

@@ -17,10 +17,17 @@ pub struct Item<O: Os> {
     /// Ends the current segment and begins the next one.
     pub rotate: Option<Rotate<O>>,
     /// An output that must be on the disk before the row says so.
-    pub sync: Option<O::File>,
+    pub sync: Option<Sync<O>>,
     /// What the output's journal must tell before the first byte under these settings: log-path, and the note.
     pub note: Option<(PathBuf, Note)>,
     pub changes: Vec<Change>,
+}
+
+/// What makes an output durable.
+pub struct Sync<O: Os> {
+    pub file: O::File,
+    /// The directory, while the file's name in it may not be on the disk yet.
+    pub directory: Option<PathBuf>,
 }
 
 /// What became of an item.
@@ -47,29 +54,45 @@ pub enum CommitError {
 
 /// Runs the items' steps, then writes the rows of those that went well.
 pub fn execute<O: Os>(os: &O, store: &mut dyn Store, items: Vec<Item<O>>) -> Vec<Outcome<O>> {
-    let mut outcomes = Vec::with_capacity(items.len());
+    let mut outcomes: Vec<Outcome<O>> = Vec::with_capacity(items.len());
     let mut groups: Vec<(usize, Vec<Change>)> = Vec::new();
+    let mut notes: Vec<(usize, PathBuf, Note)> = Vec::new();
     for item in items {
-        let (rotated, mut result) = prepare(os, item.rotate, item.sync);
-        if let (Ok(()), Some((log_path, note))) = (&result, &item.note) {
-            result = journal::append(os, log_path, note).map_err(CommitError::from);
-        }
+        let ix = outcomes.len();
+        let (rotated, result) = prepare(os, item.rotate, item.sync);
         if result.is_ok() {
-            groups.push((outcomes.len(), item.changes));
+            groups.push((ix, item.changes));
+            notes.extend(item.note.map(|(log_path, note)| (ix, log_path, note)));
         }
         outcomes.push(Outcome { id: item.id, rotated, result });
     }
+    write_notes(os, notes, &mut outcomes);
+    groups.retain(|(ix, _)| outcomes[*ix].result.is_ok());
     write_groups(store, groups, &mut outcomes);
     outcomes
+}
+
+/// All notes of a job with one sync: a first start has thousands.
+fn write_notes<O: Os>(os: &O, notes: Vec<(usize, PathBuf, Note)>, outcomes: &mut [Outcome<O>]) {
+    let Some(log_path) = notes.first().map(|(_, log_path, _)| log_path.clone()) else {
+        return;
+    };
+    let (members, notes): (Vec<usize>, Vec<Note>) = notes.into_iter().map(|(ix, _, note)| (ix, note)).unzip();
+    if let Err(error) = journal::append(os, &log_path, &notes) {
+        for ix in members {
+            let error = io::Error::new(error.kind(), error.to_string());
+            outcomes[ix].result = Err(CommitError::Output(error));
+        }
+    }
 }
 
 fn prepare<O: Os>(
     os: &O,
     rotate: Option<Rotate<O>>,
-    sync: Option<O::File>,
+    sync: Option<Sync<O>>,
 ) -> (Option<Rotated<O>>, Result<(), CommitError>) {
-    if let Some(file) = sync
-        && let Err(error) = os.sync(&file)
+    if let Some(sync) = sync
+        && let Err(error) = sync.run(os)
     {
         return (None, Err(error.into()));
     }
@@ -77,6 +100,16 @@ fn prepare<O: Os>(
         None => (None, Ok(())),
         Some(Ok(rotated)) => (Some(rotated), Ok(())),
         Some(Err(error)) => (None, Err(error)),
+    }
+}
+
+impl<O: Os> Sync<O> {
+    fn run(&self, os: &O) -> io::Result<()> {
+        os.sync(&self.file)?;
+        match &self.directory {
+            Some(directory) => os.sync_directory(directory),
+            None => Ok(()),
+        }
     }
 }
 

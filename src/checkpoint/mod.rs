@@ -4,6 +4,7 @@
 pub mod codec;
 pub mod commit;
 pub mod ladder;
+pub mod position;
 pub mod store;
 
 pub use ladder::{Epoch, Ladder, Row, Rung, Shape};

@@ -39,6 +39,13 @@ pub enum Command {
     Backfill(BackfillFlags),
     /// Show each container with its log's size, the position reached and the lag, also beside a running agent
     Containers(ContainersFlags),
+    /// Compare the outputs with everything the engine still has, also beside a running agent; exit 0 only if all that
+    /// should be there is, once, in order, unaltered
+    Verify(ContainersFlags),
+    /// Show what could not be delivered: container, bytes, times, reason; also beside a running agent
+    Ledger(LedgerFlags),
+    /// Look at, move or edit what the agent remembers; no agent may be running
+    State(StateFlags),
 }
 
 const SOURCE: &str = "Source";
@@ -186,6 +193,56 @@ pub struct ContainersFlags {
     /// One JSON object a line instead of a table
     #[arg(long, help_heading = OUTPUT)]
     pub json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct LedgerFlags {
+    #[command(flatten)]
+    pub places: PlaceFlags,
+
+    /// A JSON array instead of a table
+    #[arg(long, help_heading = OUTPUT)]
+    pub json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct StateFlags {
+    #[command(subcommand)]
+    pub command: StateCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum StateCommand {
+    /// Positions in words: each container's output, its place there, and the place in its log
+    List(LedgerFlags),
+    /// Write all rows and the ledger to stdout as JSON, to move an agent to another host
+    Export(PlaceFlags),
+    /// Read what `export` wrote from stdin into an empty store
+    Import(ImportFlags),
+    /// Remove a container's row, so that it counts as never seen. While its output is there, nothing is written again:
+    /// its place is searched for there, by what the journal in log-path tells. To have all of it written again, remove
+    /// its output as well
+    Forget(ForgetFlags),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ImportFlags {
+    #[command(flatten)]
+    pub places: PlaceFlags,
+
+    /// Put the rows in place of those that the store has
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ForgetFlags {
+    #[command(flatten)]
+    pub places: PlaceFlags,
+
+    /// The container's name, its id, or the beginning of it (12 digits at least)
+    #[arg(value_name = "NAME|ID")]
+    pub container: String,
 }
 
 /// The three directories.

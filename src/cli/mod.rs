@@ -2,6 +2,9 @@
 
 pub mod exit;
 pub mod flags;
+pub mod ledger;
+pub mod state;
+pub mod stored;
 pub mod table;
 
 pub use exit::{Exit, Failure};

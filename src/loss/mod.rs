@@ -1,7 +1,8 @@
 //! The loss ledger: what could not be delivered, and why. Never silent is a promise; these are its words.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +81,8 @@ pub struct Loss {
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     next: Arc<AtomicU64>,
+    /// Entries that are stored, the oldest first.
+    stored: Arc<Mutex<VecDeque<Loss>>>,
 }
 
 impl Ledger {
@@ -87,7 +90,21 @@ impl Ledger {
     pub fn resume(pairs: &[(Vec<u8>, Vec<u8>)]) -> Ledger {
         // No agent counts so far: the key is damaged, and would leave no number for the next entry.
         let numbers = pairs.iter().filter_map(|(key, _)| number(key)).filter(|number| *number < u64::MAX / 2);
-        Ledger { next: Arc::new(AtomicU64::new(numbers.max().map_or(0, |newest| newest + 1))) }
+        let next = numbers.max().map_or(0, |newest| newest + 1);
+        Ledger { next: Arc::new(AtomicU64::new(next)), stored: Arc::new(Mutex::new(entries(pairs).into())) }
+    }
+
+    /// These entries are durable now.
+    pub fn committed(&self, losses: impl IntoIterator<Item = Loss>) {
+        let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        stored.extend(losses);
+        let n_over = stored.len().saturating_sub(LEDGER_ENTRIES_MAX);
+        stored.drain(..n_over);
+    }
+
+    /// All entries that are stored, the oldest first.
+    pub fn entries(&self) -> Vec<Loss> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// The changes that add an entry.

@@ -6,4 +6,5 @@ pub mod oracle;
 pub mod os;
 pub mod random;
 pub mod scenarios;
+pub mod seeds;
 pub mod world;

@@ -167,6 +167,9 @@ fn check_output(
 ) {
     let mut newest: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
     let mut template = 0;
+    // A power loss that takes the engine's renames back puts its files in another order; what it takes out of the middle
+    // of an output is written again at the end.
+    let reordered = world.power_losses > 0;
     for (number, line) in output.bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
         let Some(found) = known.get(line) else {
             if !is_fragment(world, line, told, allowance) && !is_damage(world, line, told) {
@@ -180,12 +183,12 @@ fn check_output(
         if container.delivered[found.message] > 1 {
             let _ = writeln!(wrong, "{} line {number}: once more {}", output.route, shown(line));
         }
-        if found.template < template {
+        if found.template < template && !reordered {
             let _ = writeln!(wrong, "{} line {number}: an older template again: {}", output.route, shown(line));
         }
         template = found.template;
         // Lines that a decision ends stand wherever the decision fell.
-        let placed = !matches!(truth.ending, Ending::Stopped | Ending::NextTime | Ending::Open);
+        let placed = !reordered && !matches!(truth.ending, Ending::Stopped | Ending::NextTime | Ending::Open);
         if let Some(place) = container.completed[found.message].filter(|_| placed) {
             if let Some((before, line_before)) = newest.get(&found.container).filter(|(before, _)| *before > place) {
                 let _ = writeln!(

@@ -82,6 +82,8 @@ pub struct World {
     pub power_losses: u32,
     pub store_losses: u32,
     pub lives: u32,
+    /// Every call is shown: for a replay.
+    traced: bool,
     /// The last calls before each death.
     pub obituary: Vec<String>,
 }
@@ -119,6 +121,7 @@ impl World {
             power_losses: 0,
             store_losses: 0,
             lives: 0,
+            traced: crate::sys::places::variable("LONGSHORE_SIM_TRACE").is_some(),
             obituary: Vec::new(),
         };
         world.set_flags(flags);
@@ -231,6 +234,17 @@ impl World {
     }
 
     fn step_with(&mut self, hints: &Hints) -> bool {
+        let n_before = self.os.calls().len();
+        let moved = self.step_unseen(hints);
+        if self.traced {
+            let trace = self.os.last_calls();
+            let n_new = self.os.calls().len().saturating_sub(n_before).min(trace.len());
+            eprintln!("  step, moved: {moved}\n    {}", trace[trace.len() - n_new..].join("\n    "));
+        }
+        moved
+    }
+
+    fn step_unseen(&mut self, hints: &Hints) -> bool {
         let before = self.progress();
         if self.agent.is_none() {
             self.start_agent();

@@ -4,6 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::commit::Sync;
 use crate::sink::Place;
 use crate::sink::rolling::Segments;
 use crate::sink::rotate::{Rotate, Rotated};
@@ -33,6 +34,8 @@ pub struct Output<O: Os> {
     interval_crc: u32,
     /// Written since it was last on the disk.
     unsynced: bool,
+    /// The current file's name is on the disk.
+    named: bool,
 }
 
 impl<O: Os> Output<O> {
@@ -71,6 +74,7 @@ impl<O: Os> Output<O> {
             place: Place { segment: 1, offset: 0 },
             interval_crc: 0,
             unsynced: false,
+            named: false,
         }
     }
 
@@ -95,8 +99,16 @@ impl<O: Os> Output<O> {
         self.unsynced
     }
 
-    pub fn set_synced(&mut self) {
-        self.unsynced = false;
+    /// What makes everything up to here durable; `None` while there is no file.
+    pub fn sync(&self) -> Option<Sync<O>> {
+        let directory = if self.named { None } else { self.path.parent().map(Path::to_owned) };
+        self.file().map(|file| Sync { file: file.clone(), directory })
+    }
+
+    /// A sync is through. `all`: nothing was written since it was asked for.
+    pub fn set_synced(&mut self, all: bool) {
+        self.named = true;
+        self.unsynced &= !all;
     }
 
     /// The CRC32C since it was last taken.
@@ -208,6 +220,7 @@ impl<O: Os> Output<O> {
         self.place = Place { segment: rotated.number + 1, offset: 0 };
         self.interval_crc = 0;
         self.unsynced = false;
+        self.named = true;
     }
 
     pub fn renumber(&mut self, segment: u64) {

@@ -72,16 +72,18 @@ impl Journal {
     }
 }
 
-/// Appends a note, on the disk when this returns.
-pub fn append<O: Os>(os: &O, log_path: &Path, note: &Note) -> io::Result<()> {
+/// Appends notes, on the disk when this returns.
+pub fn append<O: Os>(os: &O, log_path: &Path, notes: &[Note]) -> io::Result<()> {
     let directory = log_path.join(DIRECTORY);
     os.create_directories(&directory)?;
     let file = os.open_output(&directory.join(FILE), 0o600, Create::IfMissing)?;
     let size = os.stat_open(&file)?.size;
     // A newline first: a line that a crash tore stays alone.
     let mut bytes = vec![b'\n'];
-    serde_json::to_writer(&mut bytes, note).map_err(io::Error::other)?;
-    bytes.push(b'\n');
+    for note in notes {
+        serde_json::to_writer(&mut bytes, note).map_err(io::Error::other)?;
+        bytes.push(b'\n');
+    }
     let mut written = 0;
     while written < bytes.len() {
         written += os.write_at(&file, size + written as u64, &bytes[written..])?;

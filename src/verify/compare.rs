@@ -396,9 +396,15 @@ impl<'a> Comparison<'a> {
 
 /// Where both agree again: so many to pass on each side.
 enum Ahead {
-    Output { n_expected: usize, n_seen: usize },
+    Output {
+        n_expected: usize,
+        n_seen: usize,
+    },
     /// The whole window of the source, and so many events behind it.
-    Source { n_events: usize, n_seen: usize },
+    Source {
+        n_events: usize,
+        n_seen: usize,
+    },
 }
 
 /// Looks for the lines of a window in what is read on.

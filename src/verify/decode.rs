@@ -28,7 +28,10 @@ pub struct Entry {
 pub enum Part {
     Entry(Entry),
     /// No entry: the remains of one, or NULs.
-    Waste { range: Range<usize>, nul: bool },
+    Waste {
+        range: Range<usize>,
+        nul: bool,
+    },
 }
 
 #[derive(Deserialize)]
@@ -119,7 +122,8 @@ fn starts(line: &[u8]) -> Vec<usize> {
     }
     for at in memchr::memmem::find_iter(line, b"{\"") {
         let field = &line[at + 1..];
-        let is_first = [&b"\"log\":\""[..], b"\"stream\":\"", b"\"time\":\""].iter().any(|name| field.starts_with(name));
+        let is_first =
+            [&b"\"log\":\""[..], b"\"stream\":\"", b"\"time\":\""].iter().any(|name| field.starts_with(name));
         if is_first && !line[..at].ends_with(b"\"attrs\":") && starts.last() != Some(&at) {
             starts.push(at);
         }

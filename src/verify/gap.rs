@@ -239,7 +239,9 @@ impl Gap {
             let Some(one) = slot else { continue };
             let found = extra.iter_mut().find(|other| {
                 other.as_ref().is_some_and(|other| {
-                    one.message.headless && other.text.len() > one.text.len() && alike(&one.text, &other.text) >= one.text.len()
+                    one.message.headless
+                        && other.text.len() > one.text.len()
+                        && alike(&one.text, &other.text) >= one.text.len()
                         || other.torn && one.text.starts_with(&other.text) && known.standing.is_beyond(&one.message)
                 })
             });
@@ -415,7 +417,10 @@ impl<T> Pool<T> {
     fn drain(&mut self) -> Vec<Pooled<T>> {
         self.n = 0;
         let by_hash = std::mem::take(&mut self.by_hash);
-        by_hash.into_iter().flat_map(|(hash, values)| values.into_iter().map(move |value| Pooled { hash, value })).collect()
+        by_hash
+            .into_iter()
+            .flat_map(|(hash, values)| values.into_iter().map(move |value| Pooled { hash, value }))
+            .collect()
     }
 }
 

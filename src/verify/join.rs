@@ -116,7 +116,9 @@ fn parts(text: &[u8], bytes_max: usize) -> Vec<&[u8]> {
 /// What an output's format asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Joining {
-    Messages { keep_lines: bool },
+    Messages {
+        keep_lines: bool,
+    },
     /// Every shape of the container has source lines unchanged: nothing is joined.
     Entries,
 }

@@ -12,11 +12,20 @@ const STEP_BYTES: usize = 128 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Got {
     /// A line; its text is [`Lines::text`]. Not `whole`: the file ends before its newline.
-    Line { offset: u64, whole: bool },
+    Line {
+        offset: u64,
+        whole: bool,
+    },
     /// NULs where a line should begin.
-    Nuls { offset: u64, bytes: u64 },
+    Nuls {
+        offset: u64,
+        bytes: u64,
+    },
     /// A part of a line longer than any we take.
-    Long { offset: u64, bytes: u64 },
+    Long {
+        offset: u64,
+        bytes: u64,
+    },
     End,
 }
 

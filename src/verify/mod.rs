@@ -14,7 +14,7 @@ mod output;
 mod owners;
 mod report;
 mod source;
-pub mod standing;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -39,7 +39,7 @@ use crate::verify::output::{Actual, Actuals, Output};
 use crate::verify::owners::{Owned, owners};
 use crate::verify::report::{ContainerReport, render};
 use crate::verify::source::{Messages, generations};
-use crate::verify::standing::{Position, Standing, began};
+use crate::verify::standing::{Standing, began};
 
 fn text_hash(text: &[u8]) -> u64 {
     XxHash3_64::oneshot(text)
@@ -174,7 +174,8 @@ impl<'a> Audit<'a> {
     fn segment_min(&self, route: &str) -> u64 {
         let of_positions = self.told.positions.iter().filter(|position| position.route == route);
         let of_ranges = self.owners.values().flat_map(|owned| &owned.ranges).filter(|range| range.route == route);
-        let named = of_positions.map(|position| position.place.segment).chain(of_ranges.map(|range| range.start.segment));
+        let named =
+            of_positions.map(|position| position.place.segment).chain(of_ranges.map(|range| range.start.segment));
         named.max().unwrap_or(1).max(1)
     }
 }

@@ -6,12 +6,12 @@ use std::io;
 use std::path::{Component, Path};
 
 use crate::checkpoint::Shape;
+use crate::checkpoint::position::Position;
 use crate::sink::Place;
 use crate::sink::journal::{self, Began, Note};
 use crate::sys::Os;
 use crate::sys::unix::Unix;
 use crate::verify::lines::{FileReader, Got, Lines, Nuls};
-use crate::verify::standing::Position;
 
 /// A note takes less than a kilobyte; templates are short.
 const NOTE_BYTES_MAX: usize = 1024 * 1024;
@@ -77,9 +77,9 @@ fn parted(notes: Vec<Note>, positions: &[Position]) -> BTreeMap<String, Owned> {
     // A place that was found again by search is in the row alone.
     for position in positions {
         for epoch in &position.epochs {
-            let noted = notes.iter().any(|note| {
-                note.id == position.id && note.route == position.route && note.place == epoch.from
-            });
+            let noted = notes
+                .iter()
+                .any(|note| note.id == position.id && note.route == position.route && note.place == epoch.from);
             if !noted {
                 let note = Note {
                     id: position.id.clone(),

@@ -126,14 +126,14 @@ impl ContainerReport {
         for line in lines {
             let follows = last_number.is_some_and(|last| line.number <= last + 1);
             last_number = Some(line.last_number);
+            let has_room = self.missing_ranges.len() < NAMED_MAX;
             match self.missing_ranges.last_mut() {
                 Some(range) if follows && range.generation == line.first.generation => {
                     range.end = range.end.max(line.last.end);
                     range.last_time = line.last_time;
                     range.lines += line.lines;
                 }
-                _ if self.missing_ranges.len() >= NAMED_MAX => {}
-                _ => self.missing_ranges.push(MissingRange {
+                _ if has_room => self.missing_ranges.push(MissingRange {
                     file: file_name(line.first.generation),
                     start: line.first.start,
                     end: line.last.end,
@@ -143,6 +143,7 @@ impl ContainerReport {
                     explained: None,
                     generation: line.first.generation,
                 }),
+                _ => {}
             }
         }
     }

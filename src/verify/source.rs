@@ -235,7 +235,9 @@ impl Messages {
         let spot = Spot { generation: self.ix, start: offset, end: lines.offset() };
         let (ready, joiner, counts) = (&mut self.ready, &mut self.joiner, &mut self.counts);
         decode(line, &mut |part| match part {
-            Part::Entry(entry) => joiner.push(entry, line, spot, &mut |message| ready.push_back(Event::Message(message))),
+            Part::Entry(entry) => {
+                joiner.push(entry, line, spot, &mut |message| ready.push_back(Event::Message(message)))
+            }
             Part::Waste { range, nul } => {
                 if nul {
                     counts.nul_bytes += range.len() as u64;

@@ -2,53 +2,13 @@
 
 use std::collections::HashSet;
 
-use serde::{Deserialize, Serialize};
-use twox_hash::XxHash3_64;
-
-use crate::checkpoint::{Epoch, Row};
+use crate::checkpoint::position::Position;
 use crate::decode::{Stream, Timestamp};
-use crate::sink::Place;
 use crate::tail::Fingerprint;
 use crate::verify::join::{Message, Spot};
 use crate::verify::source::Generation;
 
-/// A row without its blobs: what the agent answers, and what the store tells.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    pub id: String,
-    pub name: String,
-    pub route: String,
-    pub head: Option<Fingerprint>,
-    pub offset: u64,
-    pub place: Place,
-    /// Hashes of lines that are decided and not in the output yet.
-    pub owed: Vec<u64>,
-    /// Messages whose end wasn't known.
-    pub open: Vec<(Stream, Timestamp)>,
-    pub drained: Vec<Fingerprint>,
-    pub epochs: Vec<Epoch>,
-}
-
-impl Position {
-    /// `None`: the row has no rung, so nothing is known of it.
-    pub fn of(row: &Row) -> Option<Position> {
-        let rung = row.ladder.newest()?;
-        Some(Position {
-            id: row.id.clone(),
-            name: row.name.clone(),
-            route: row.route.clone(),
-            head: rung.head,
-            offset: rung.offset,
-            place: rung.place,
-            owed: rung.owed.split_inclusive(|byte| *byte == b'\n').map(XxHash3_64::oneshot).collect(),
-            open: rung.unfinished.chains.iter().map(|chain| (chain.stream, chain.time)).collect(),
-            drained: row.drained.clone(),
-            epochs: row.ladder.epochs.clone(),
-        })
-    }
-}
-
-/// The same, held against the generations that are there.
+/// A position, held against the generations that are there.
 #[derive(Clone, Debug, Default)]
 pub struct Standing {
     /// By generation: everything before this offset is decided.
@@ -129,7 +89,7 @@ mod tests {
             route: String::new(),
             head: head("b"),
             offset: 7,
-            place: Place::default(),
+            place: crate::sink::Place::default(),
             owed: vec![],
             open: vec![],
             drained: vec![Fingerprint::of(b"x")],

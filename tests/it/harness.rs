@@ -195,6 +195,11 @@ impl Longshore {
         finish(&mut self.command("containers", args), PATIENCE)
     }
 
+    /// Any other verb, such as `verify` or `state list`, to its end.
+    pub fn tell(&self, verb: &str, args: &[&str]) -> Output {
+        finish(&mut self.command(verb, args), PATIENCE)
+    }
+
     /// Everything in an output: rotated segments in order, then the current file.
     /// Empty while there is no output.
     pub fn outputs(&self, name: &str) -> Vec<u8> {
@@ -243,7 +248,7 @@ impl Longshore {
         self.root.path().join("agent.log")
     }
 
-    fn command(&self, verb: &str, args: &[&str]) -> Command {
+    pub fn command(&self, verb: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("LONGSHORE_") {
@@ -251,7 +256,7 @@ impl Longshore {
             }
         }
         command
-            .arg(verb)
+            .args(verb.split(' '))
             .arg("--containers-dir")
             .arg(&self.containers_dir)
             .arg("--log-path")

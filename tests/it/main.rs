@@ -14,3 +14,6 @@ mod engine_lifecycle;
 mod engine_lines;
 mod engine_rotation;
 mod scripts;
+
+mod state;
+mod verify;

@@ -1,0 +1,269 @@
+//! Worlds from seeds: containers, rates, fragments, rotation modes, crashes, power losses, faults, a lost store, other
+//! settings. First anything may happen, then nothing does, and soon the outputs are exact.
+//!
+//! `LONGSHORE_SIM_SEED=n` runs one world again; `LONGSHORE_SIM_SEEDS=n` runs so many fresh ones.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::docker::{EngineKind, Options, PIECE_BYTES};
+use super::oracle::Allowance;
+use super::os::{Crash, Errno, Fault, When};
+use super::random::Random;
+use super::scenarios::{finish, last_calls, panic_text};
+use super::world::{OUT, Planned, Timing, World};
+use crate::decode::Stream;
+use crate::sys::places::{cores, variable};
+use crate::telemetry::{Counters, LostReason, ParseReason, RotationKind};
+
+const FIXED_SEEDS: u64 = 64;
+const ACTS: u64 = 40;
+
+/// What each kind of trouble the fixed seeds must have met at least once.
+const MET: [&str; 25] = [
+    "rotations",
+    "rotations_in_place",
+    "rotations_by_unlink",
+    "compressions",
+    "compressions_seen_half",
+    "chains_across_rotation",
+    "chains_abandoned",
+    "records_torn",
+    "records_glued",
+    "records_destroyed",
+    "logs_truncated",
+    "logs_copied_and_truncated",
+    "tails_lost",
+    "engine_kills",
+    "inodes_reused",
+    "process_crashes",
+    "power_losses",
+    "eio",
+    "enospc",
+    "emfile",
+    "eacces",
+    "short_reads",
+    "short_writes",
+    "pages_zeroed",
+    "renames_lost",
+];
+
+fn tell(seed: u64, counters: &Counters, coverage: &Mutex<BTreeMap<&'static str, u64>>) -> Result<(), String> {
+    let mut random = Random::new(seed);
+    let kind = *random.pick(&[EngineKind::V19, EngineKind::V20, EngineKind::V23]);
+    let timing = *random.pick(&[Timing::Now, Timing::OutcomeLater, Timing::WorkLater]);
+    let flags = flags(&mut random, 0);
+    let mut world = World::new(kind, &flags, timing, random.draw(), counters);
+    let told = catch_unwind(AssertUnwindSafe(|| {
+        let allowance = act(&mut world, &mut random);
+        world.disarm();
+        world.os.set_capacity(OUT, None);
+        finish(&mut world, allowance)
+    }));
+    let mut all = coverage.lock().expect("no thread holds it and panics");
+    for (what, n) in world.os.coverage() {
+        *all.entry(what).or_default() += n;
+    }
+    drop(all);
+    let outcome = told.unwrap_or_else(|panic| Err(panic_text(&*panic)));
+    outcome.map_err(|error| format!("LONGSHORE_SIM_SEED={seed} ({kind:?}, {timing:?}, '{flags}'):\n{error}{}", last_calls(&world)))
+}
+
+fn flags(random: &mut Random, life: u32) -> String {
+    let limit = match random.below(3) {
+        0 => String::new(),
+        _ => format!("--limit {}", random.within(200..=4_000)),
+    };
+    let compression = *random.pick(&["", "", "-c gzip", "-c zstd"]);
+    let template = match life {
+        0 => "",
+        1 => "--template {time}~{stream}~{log}",
+        _ => "--template {time}~[{short_id}]~{log}",
+    };
+    let sync = if random.one_in(4) { "--sync" } else { "" };
+    format!("{limit} {compression} {template} {sync}")
+}
+
+fn options(random: &mut Random, kind: EngineKind) -> Options {
+    let max_file = random.within(1..=5) as u32;
+    let max_size = match random.below(4) {
+        0 => None,
+        1 => Some(random.within(1..=200)),
+        _ => Some(random.within(300..=30_000)),
+    };
+    let compress = max_file > 1 && max_size.is_some() && kind != EngineKind::V19 && random.one_in(3);
+    Options { max_file: if max_size.is_some() { max_file } else { 1 }, max_size, compress, ..Options::default() }
+}
+
+/// Whatever comes. Gives what the outputs are allowed for it.
+fn act(world: &mut World, random: &mut Random) -> Allowance {
+    // A seed is mild or wild: what is lost in one kind of trouble must not hide what is lost in another.
+    let with_power = random.one_in(3);
+    let with_faults = random.coin();
+    let with_damage = random.one_in(3);
+    let mut allowance = Allowance::NONE;
+    allowance.unknown_losses = true;
+    let mut ids: Vec<String> = Vec::new();
+    let kind = *random.pick(&[EngineKind::V19, EngineKind::V20, EngineKind::V23]);
+    for number in 0..random.within(1..=3) {
+        let options = options(random, kind);
+        ids.push(world.run(["web", "db", "queue"][number as usize], options));
+    }
+    let mut settings = 0;
+    world.plan(faults(random, with_faults, with_power));
+    for _ in 0..ACTS {
+        let ix = random.below(ids.len() as u64) as usize;
+        let id = ids[ix].clone();
+        match random.below(30) {
+            0..=9 => {
+                let n = random.within(1..=6);
+                for _ in 0..n {
+                    let stream = if random.one_in(4) { Stream::Stderr } else { Stream::Stdout };
+                    world.say_on(&id, stream, random.within(1..=150) as usize);
+                }
+            }
+            10 => world.say(&id, random.within(10_000..=40_000) as usize),
+            11 => {
+                let text = world.text(PIECE_BYTES + random.within(0..=20_000) as usize);
+                world.write(&id, Stream::Stdout, &text);
+            }
+            12 => world.write(&id, Stream::Stdout, b" end\n"),
+            13..=18 => world.turns(random.within(1..=4) as u32),
+            19 => world.seconds(random.within(1..=3) as u32),
+            20 => world.kill(),
+            21 => {
+                world.stop(&id);
+                world.turns(1);
+                world.start(&id);
+            }
+            22 if random.coin() => ids[ix] = if world.docker.is_removed(&id) { id } else { world.recreate(&id) },
+            22 => world.drain(),
+            23 => {
+                world.docker.start_compression(&id, random.within(0..=300) as usize);
+            }
+            24 => world.docker.finish_compression(&id),
+            25 if settings < 2 && random.coin() => {
+                settings += 1;
+                let flags = flags(random, settings);
+                world.set_flags(&flags);
+                world.kill();
+            }
+            25 if !with_power && random.one_in(3) => {
+                world.quiet();
+                world.lose_store();
+            }
+            26 if with_power && random.one_in(3) => world.power_loss(),
+            27 if with_damage => damage(world, random, &id),
+            28 if with_faults => {
+                let capacity = random.coin().then(|| random.within(1..=4) * 4096);
+                world.os.set_capacity(OUT, capacity);
+            }
+            29 => world.kill_engine(),
+            _ => world.turns(1),
+        }
+    }
+    allowance
+}
+
+fn faults(random: &mut Random, with_faults: bool, with_power: bool) -> Vec<Planned> {
+    let mut planned = Vec::new();
+    for _ in 0..random.within(0..=4) {
+        let call = random.below(1_500);
+        let kind = if with_power && random.one_in(3) { Crash::Power } else { Crash::Process };
+        let when = if random.coin() { When::Before } else { When::After };
+        planned.push(Planned { call, fault: Fault::Crash(kind, when) });
+    }
+    if with_faults {
+        for _ in 0..random.within(1..=12) {
+            let errno = *random.pick(&[Errno::Io, Errno::NoSpace, Errno::TooManyFiles, Errno::Access]);
+            let fault = match random.below(4) {
+                0 => Fault::ShortRead(random.within(1..=300) as usize),
+                1 => Fault::ShortWrite(random.within(1..=100) as usize),
+                _ => Fault::Errno(errno),
+            };
+            planned.push(Planned { call: random.below(1_500), fault });
+        }
+    }
+    planned
+}
+
+fn damage(world: &mut World, random: &mut Random, id: &str) {
+    if !world.docker.is_running(id) || !world.os.engine_exists(world.docker.log_path(id)) {
+        return;
+    }
+    match random.below(6) {
+        0 => world.docker.truncate(id),
+        1 => world.docker.copy_truncate(id, ".1"),
+        2 => {
+            let time_ns = world.tick();
+            world.kill_engine(); // No line may be open.
+            world.docker.log_torn(id, Stream::Stdout, b"torn", time_ns, random.within(1..=60) as usize);
+            world.kill_engine();
+        }
+        3 => {
+            world.kill();
+            world.docker.lose_tail(id, random.within(1..=400));
+        }
+        4 => {
+            world.docker.zero_page(id, random.below(3));
+        }
+        _ => {
+            world.docker.drop_rest(id, Stream::Stdout);
+        }
+    }
+}
+
+#[test]
+fn any_seed_ends_exact() {
+    let one: Option<u64> = variable("LONGSHORE_SIM_SEED").map(|typed| typed.parse().expect("a seed is a number"));
+    let fresh: u64 = variable("LONGSHORE_SIM_SEEDS").map_or(1, |typed| typed.parse().expect("so many seeds"));
+    let seeds: Vec<u64> = match one {
+        Some(seed) => vec![seed],
+        None => (0..FIXED_SEEDS).chain((0..fresh).map(|_| RandomState::new().build_hasher().finish())).collect(),
+    };
+    let counters = Counters::new(0);
+    let coverage = Mutex::new(BTreeMap::new());
+    let failures = Mutex::new(Vec::new());
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..cores() {
+            scope.spawn(|| {
+                let counters = counters.clone();
+                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = tell(*seed, &counters, &coverage) {
+                        failures.lock().expect("no thread holds it and panics").push(error);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().expect("all threads have ended");
+    assert!(failures.is_empty(), "{} of {} seeds failed:\n{}", failures.len(), seeds.len(), failures.join("\n"));
+    if one.is_none() {
+        check_coverage(&coverage.into_inner().expect("all threads have ended"), &counters);
+    }
+    println!("sim: {} seeds passed", seeds.len());
+}
+
+fn check_coverage(coverage: &BTreeMap<&'static str, u64>, counters: &Counters) {
+    let mut unmet: Vec<&str> =
+        MET.into_iter().filter(|what| coverage.get(what).is_none_or(|n_times| *n_times == 0)).collect();
+    let counted = [
+        ("rotations seen", counters.rotations_seen.of(RotationKind::Rename).get()),
+        ("outputs rotated", counters.outputs_rotated.get()),
+        ("outputs compressed", counters.compressed.get()),
+        ("torn lines", counters.parse_errors.of(ParseReason::Torn).get()),
+        ("NULs", counters.parse_errors.of(ParseReason::Nul).get()),
+        ("truncated", counters.lost_bytes.of(LostReason::Truncated).get()),
+        ("rotated away", counters.lost_bytes.of(LostReason::Rotated).get()),
+        ("aligned", counters.aligned.total()),
+        ("commit failures", counters.commit_failures.get()),
+        ("write failures", counters.write_failures.total()),
+        ("read failures", counters.read_failures.total()),
+    ];
+    unmet.extend(counted.iter().filter(|(_, n_times)| *n_times == 0).map(|(what, _)| *what));
+    assert!(unmet.is_empty(), "never met: {unmet:?} in {coverage:?}");
+}

@@ -22,6 +22,7 @@ fn container(bytes: &[u8]) {
     let Ok(config) = ContainerConfig::parse(ID, "node", &needed, bytes) else { return };
     let metadata = &config.metadata;
     assert!(!metadata.name.is_empty() && metadata.id == ID && metadata.hostname == "node");
+    assert!(!metadata.name.contains(char::is_control));
     let known = ["app", "team", "longshore.exclude", "io.kubernetes.sandbox.id", "io.kubernetes.pod.namespace"];
     let known = known.into_iter().chain(["io.kubernetes.pod.name", "io.kubernetes.container.name"]);
     assert!(metadata.labels.keys().all(|key| known.clone().any(|known| known == key)));
@@ -38,6 +39,6 @@ fn container(bytes: &[u8]) {
     // Where serde_json takes the whole of it, it has the same name. (An array of the fields is taken, too.)
     if let Ok(value @ Value::Object(_)) = serde_json::from_slice(bytes) {
         let name = value["Name"].as_str().expect("a name came from it");
-        assert!(name.strip_prefix('/').unwrap_or(name).starts_with(&metadata.name));
+        assert!(name.contains(char::is_control) || name.strip_prefix('/').unwrap_or(name).starts_with(&metadata.name));
     }
 }

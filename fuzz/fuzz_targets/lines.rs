@@ -58,6 +58,8 @@ struct Log {
     os: Memory,
     /// Every incarnation as it was written, the oldest first.
     incarnations: Vec<MemoryFile>,
+    /// Which of them hold a whole line. One that holds none has no identity, and may be read again when it is compressed.
+    has_line: Vec<bool>,
     /// Which incarnation an inode holds; a compressed one has an inode of its own.
     by_id: HashMap<FileId, usize>,
     n_records: usize,
@@ -72,6 +74,7 @@ impl Log {
         let mut log = Log {
             os: Memory::default(),
             incarnations: Vec::new(),
+            has_line: Vec::new(),
             by_id: HashMap::new(),
             n_records: 0,
             written_bytes: 0,
@@ -90,6 +93,7 @@ impl Log {
         let file = self.os.file(&self.path(""));
         self.by_id.insert(file.id(), self.incarnations.len());
         self.incarnations.push(file);
+        self.has_line.push(false);
     }
 
     fn current(&self) -> &MemoryFile {
@@ -100,6 +104,8 @@ impl Log {
         if self.written_bytes + bytes.len() <= WRITTEN_BYTES_MAX {
             self.written_bytes += bytes.len();
             self.current().append(bytes);
+            let last = self.has_line.len() - 1;
+            self.has_line[last] |= bytes.contains(&b'\n');
         }
     }
 
@@ -268,7 +274,7 @@ impl Reader {
             assert!(!log.is_whole, "only a copy is no incarnation");
             return;
         };
-        if log.is_whole && self.is_whole {
+        if log.is_whole && self.is_whole && log.has_line[ix] {
             match self.at {
                 Some((at_ix, end)) if at_ix == ix => assert_eq!(offset, end, "spans tile"),
                 at => assert!(offset == 0 && at.is_none_or(|(at_ix, _)| at_ix < ix), "{at:?} then {ix} at {offset}"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::agent::container::Commit;
+use crate::agent::container::{Commit, Trouble};
 use crate::agent::schedule::retry_pause;
 use crate::agent::{Agent, Mode, Stored};
 use crate::checkpoint::commit::{CommitError, Committer, Item, Outcome};
@@ -41,6 +41,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 self.wanting.remove(&ix);
                 continue;
             };
+            if now < slot.retry_at {
+                continue;
+            }
             if slot.leaving {
                 self.wanting.remove(&ix);
                 items.push(self.removal(ix));
@@ -68,6 +71,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             Durability::Synced => Duration::ZERO,
             Durability::Relaxed => LADDER_SPAN / 2,
         };
+        if let Some(meddling) = self.slots.get_mut(&ix)?.container.check_output_name(&self.os) {
+            self.say_meddled(ix, meddling, now);
+        }
         let slot = self.slots.get_mut(&ix)?;
         let commit = match slot.container.begin_commit(&self.os, now, sync_after) {
             Ok(commit) => commit,
@@ -88,10 +94,11 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         });
         let note = note.map(|note| (self.config.places.log_path.clone(), note));
         let row = self.row(ix, &commit);
-        let stored = self.stored.entry(row.id.clone()).or_insert(Stored { row: None, n_parts: 0 });
+        let stored = self.stored.entry(row.id.clone()).or_insert(Stored { row: None, n_parts: 0, n_parts_next: 0 });
         let (mut changes, n_parts) = codec::put(&row, stored.n_parts);
         // Parts are only taken away once the shorter row is durable, so the longer count stays until then.
         stored.n_parts = stored.n_parts.max(n_parts);
+        stored.n_parts_next = n_parts;
         let slot = self.slots.get_mut(&ix)?;
         slot.losses_in_flight = std::mem::take(&mut slot.losses);
         for loss in &slot.losses_in_flight {
@@ -119,7 +126,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     fn removal(&mut self, ix: usize) -> Item<O> {
         let slot = self.slots.get_mut(&ix).expect("it is leaving");
         let n_parts = self.stored.get(&slot.container.id).map_or(0, |stored| stored.n_parts);
-        let sync = slot.container.output().filter(|output| output.is_unsynced()).and_then(|output| output.sync());
+        let sync = slot.container.output().filter(|output| output.is_unsynced()).map(|output| output.sync());
         let mut changes = codec::remove(&slot.container.id, n_parts);
         slot.losses_in_flight = std::mem::take(&mut slot.losses);
         for loss in &slot.losses_in_flight {
@@ -158,7 +165,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let ids = self.absent.split_off(at);
         let mut items = Vec::new();
         for id in ids {
-            let Some(Stored { row: Some(row), n_parts }) = self.stored.get(&id) else {
+            let Some(Stored { row: Some(row), n_parts, .. }) = self.stored.get(&id) else {
                 continue;
             };
             let over = row
@@ -175,7 +182,10 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
 
     pub(super) fn take_commits(&mut self, now: Duration) {
         while let Some(outcomes) = self.committer.poll() {
-            let failed = outcomes.iter().any(|outcome| outcome.result.is_err());
+            // A store that fails holds up everyone, an output that fails only itself.
+            let failed = outcomes
+                .iter()
+                .any(|outcome| matches!(outcome.result, Err(CommitError::Store(_) | CommitError::StoreReset(_))));
             if outcomes.iter().any(|outcome| matches!(outcome.result, Err(CommitError::StoreReset(_)))) {
                 self.write_every_row_again();
             }
@@ -230,6 +240,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         match outcome.result {
             Ok(()) => {
                 self.ledger.committed(slot.losses_in_flight.drain(..));
+                if let Some(stored) = self.stored.get_mut(&outcome.id) {
+                    stored.n_parts = stored.n_parts_next;
+                }
                 let rotated = outcome.rotated.is_some();
                 let segment = slot.container.place().map_or(0, |place| place.segment);
                 let barrier = slot.container.committed(now, outcome.rotated);
@@ -249,7 +262,16 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             Err(error) => {
                 slot.losses.append(&mut slot.losses_in_flight);
                 slot.container.commit_failed(outcome.rotated);
-                self.say_commit_failed(&error, now);
+                match error {
+                    CommitError::Output(error) => {
+                        let path = slot.container.output().map(|output| output.path().to_owned()).unwrap_or_default();
+                        self.counters.commit_failures.inc();
+                        self.wanting.insert(ix);
+                        self.troubled(ix, Trouble::Output(path, error), now);
+                        return;
+                    }
+                    error => self.say_commit_failed(&error, now),
+                }
             }
         }
         if self.slots.get(&ix).is_some_and(|slot| slot.container.wants_commit()) {

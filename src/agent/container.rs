@@ -146,7 +146,7 @@ pub struct Container<O: Os> {
     /// The incarnation that a commit must name first is larger than a commit may carry.
     front_is_large: bool,
     pub(super) dirty: bool,
-    pub(super) synced_at: Duration,
+    synced_at: Duration,
     moved_at: Duration,
     /// `--until` was reached.
     later: bool,
@@ -215,6 +215,16 @@ impl<O: Os> Container<O> {
             && matches!(self.stage, Stage::Appending { .. })
     }
 
+    /// It has no output open, and its log has nothing that asks for one.
+    pub fn waits_for_news(&self) -> bool {
+        !self.is_open() && (self.released || self.lineage.is_empty()) && !self.removed
+    }
+
+    /// What it holds can't be written: nothing of it is on its way.
+    pub fn is_given_up(&self) -> bool {
+        self.in_flight.is_none()
+    }
+
     pub fn is_released(&self) -> bool {
         self.released
     }
@@ -224,12 +234,13 @@ impl<O: Os> Container<O> {
     }
 
     /// Whether the log holds bytes beyond what was read, or ended.
-    pub fn has_unread(&self, os: &O) -> bool {
+    pub fn has_unread(&self, os: &O, now: Duration) -> bool {
         let grown = self
             .lineage
             .front()
             .is_some_and(|front| front.stat(os).is_ok_and(|stat| stat.size != front.offset + self.rest_bytes));
-        grown || self.lineage.len() > 1 || self.has_open_line() || self.removed && !self.finished
+        let over_due = self.has_open_line() && now >= self.moved_at + self.silence();
+        !self.later && (grown || self.lineage.len() > 1 || over_due || self.removed && !self.finished)
     }
 
     /// Goes on behind what others wrote meanwhile, or under another name.
@@ -253,7 +264,7 @@ impl<O: Os> Container<O> {
         let Some((bytes, range, is_last)) = self.lineage.oldest_deleted(os) else {
             return (0, Vec::new());
         };
-        if is_last || self.in_flight.is_some() {
+        if is_last && !self.removed || self.in_flight.is_some() {
             return (0, Vec::new()); // The engine still writes there, or a commit names it.
         }
         let loss = Loss {
@@ -370,7 +381,7 @@ impl<O: Os> Container<O> {
 
     /// Brings what was rendered to the output, or asks for the commit that must come first.
     fn settle(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
-        if !matches!(self.stage, Stage::Appending { .. }) {
+        if !matches!(self.stage, Stage::Appending { .. }) || self.barrier.is_some() {
             return Ok(());
         }
         if self.undecided {
@@ -428,9 +439,15 @@ impl<O: Os> Container<O> {
         }
     }
 
+    /// Silence is counted from here on.
+    pub(super) fn opened_at(&mut self, now: Duration) {
+        self.moved_at = now;
+        self.synced_at = now; // A start of thousands does not sync them all at once.
+    }
+
     /// How many rendered bytes a turn may gather.
     fn batch_max(&self) -> usize {
-        if self.undecided {
+        if self.undecided && matches!(self.stage, Stage::Appending { .. }) {
             // They go into the commit, so only small incarnations are read ahead of it.
             return if self.front_is_large { 0 } else { OWED_BYTES_MAX };
         }
@@ -518,6 +535,9 @@ impl<O: Os> Container<O> {
         }
         if rest > 0 {
             self.final_rest(turn, rest)?;
+            if self.later {
+                return Ok(false); // Left for a later run, which finds it there.
+            }
         }
         if let Some(damage) = self.lineage.front().and_then(|front| front.damage()).map(str::to_owned) {
             let offset = self.lineage.front().map(|front| front.offset);
@@ -594,18 +614,21 @@ impl<O: Os> Container<O> {
         let Stage::Replaying { output, replay } = &mut self.stage else {
             return Ok(());
         };
-        let path = output.path().to_owned();
         let mut n_there = 0;
         let mut over = false;
+        let mut failed = None;
         for record in self.batch.records() {
-            let offer = replay.offer(turn.os, output, record).map_err(|error| Trouble::Output(path.clone(), error))?;
-            match offer {
-                Offer::Present | Offer::Stashed => n_there += record.len(),
-                Offer::Ends { already } => {
+            match replay.offer(turn.os, output, record) {
+                Ok(Offer::Present | Offer::Stashed) => n_there += record.len(),
+                Ok(Offer::Ends { already }) => {
                     n_there += already;
                     over = true;
                 }
-                Offer::GiveUp => over = true,
+                Ok(Offer::GiveUp) => over = true,
+                Err(error) => failed = Some(error),
+            }
+            if failed.is_some() {
+                break;
             }
             if over {
                 break;
@@ -617,18 +640,24 @@ impl<O: Os> Container<O> {
                 self.pipe.set_shape(shape.clone());
             }
         }
-        self.batch.advance(n_there);
+        let path = failed.is_some().then(|| output.path().to_owned());
+        self.batch.advance(n_there); // What was compared is not offered again.
+        if let (Some(error), Some(path)) = (failed, path) {
+            return Err(Trouble::Output(path, error));
+        }
         if over { self.end_replay(turn) } else { Ok(()) }
     }
 
     /// From here on records are appended, after a commit that says so.
     fn end_replay(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
-        let Stage::Replaying { mut output, replay } = std::mem::replace(&mut self.stage, Stage::Waiting) else {
+        let Stage::Replaying { output, replay } = &mut self.stage else {
             return Ok(());
         };
-        let path = output.path().to_owned();
+        let (bytes, ends) = match replay.finish(output) {
+            Ok(rest) => rest,
+            Err(error) => return Err(Trouble::Output(output.path().to_owned(), error)),
+        };
         let (unmatched, repaired) = (replay.unmatched_bytes, replay.repaired_bytes);
-        let (bytes, ends) = replay.finish(&mut output).map_err(|error| Trouble::Output(path.clone(), error))?;
         if !bytes.is_empty() {
             let mut batch = Batch::default();
             batch.extend(&bytes, &ends);
@@ -645,7 +674,9 @@ impl<O: Os> Container<O> {
         if repaired > 0 {
             tracing::warn!(container = %self.facts.metadata.name, bytes = repaired, "output was damaged and is written again");
         }
-        self.stage = Stage::Appending { output };
+        if let Stage::Replaying { output, .. } = std::mem::replace(&mut self.stage, Stage::Waiting) {
+            self.stage = Stage::Appending { output };
+        }
         self.barrier = Some(Barrier::default());
         self.dirty = true;
         Ok(())
@@ -665,6 +696,7 @@ impl<O: Os> Container<O> {
         output.wake(turn.os).map_err(trouble)?;
         if let Some(meddling) = output.prepare(turn.os).map_err(trouble)? {
             turn.meddled.push(meddling);
+            self.batch.rewind_record(); // Its first part went with what was taken away.
             self.dirty = true;
         }
         let ends = self.batch.unwritten_ends();
@@ -684,8 +716,11 @@ impl<O: Os> Container<O> {
     }
 
     /// Asks to leave the output: another container of its name has lines.
-    pub fn ask_release(&mut self) {
-        if self.is_drained() && self.in_flight.is_none() && matches!(self.stage, Stage::Appending { .. }) {
+    /// `unreadable`: what it has not read can't be read now.
+    pub fn ask_release(&mut self, unreadable: bool) {
+        let nothing_owed = self.batch.is_empty() && !self.undecided && self.barrier.is_none();
+        let ready = self.is_drained() || (unreadable || self.later) && nothing_owed;
+        if ready && self.in_flight.is_none() && matches!(self.stage, Stage::Appending { .. }) {
             self.barrier = Some(Barrier { rotate: false, release: true });
         }
     }
@@ -723,6 +758,16 @@ impl<O: Os> Container<O> {
         self.dirty |= self.stored;
     }
 
+    /// Whether somebody moved the output away. Asked once a commit.
+    pub fn check_output_name(&mut self, os: &O) -> Option<Meddling> {
+        let Stage::Appending { output } = &mut self.stage else {
+            return None;
+        };
+        let meddling = output.check_name(os).unwrap_or(None)?;
+        self.batch.rewind_record();
+        Some(meddling)
+    }
+
     /// Makes the next rung. `sync_after`: an output that wasn't on the disk for so long is synced with it.
     pub fn begin_commit(&mut self, os: &O, now: Duration, sync_after: Duration) -> Result<Commit<O>, Trouble> {
         let barrier = self.barrier;
@@ -737,7 +782,7 @@ impl<O: Os> Container<O> {
             None => output.place(),
         };
         let overdue = now >= self.synced_at + sync_after || self.ladder.rungs.is_empty() || release;
-        let sync = if output.is_unsynced() && overdue && rotation.is_none() { output.sync() } else { None };
+        let sync = if output.is_unsynced() && overdue && rotation.is_none() { Some(output.sync()) } else { None };
         let synced = sync.is_some() || rotation.is_some() || !output.is_unsynced();
         let crc = output.take_interval_crc();
         let in_place = output.place();

@@ -42,6 +42,9 @@ use crate::telemetry::{Counters, Health, RecoveryReason};
 
 use self::routes::Route;
 
+/// A backfill gives up on what failed so often in a row.
+const BACKFILL_TRIES: u32 = 6;
+
 /// Follow for ever, or read what is there and end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -86,7 +89,10 @@ struct Slot<O: Os> {
 /// What the store holds of a container.
 struct Stored {
     row: Option<crate::checkpoint::Row>,
+    /// At least so many parts of the row are in the store.
     n_parts: usize,
+    /// How many there are once the commit on its way is durable.
+    n_parts_next: usize,
 }
 
 /// Where an agent's parts come from.
@@ -120,7 +126,11 @@ pub struct Agent<O: Os, C: Committer<O>, T: Tidier, W: Watcher> {
     wanting: BTreeSet<usize>,
     stored: HashMap<String, Stored>,
     routes: HashMap<String, Route>,
+    /// The slots that may write to an output.
+    sharing: HashMap<String, BTreeSet<usize>>,
     journal: Journal,
+    /// Outputs that the journal names.
+    noted_routes: std::collections::HashSet<String>,
     store_fresh: bool,
     /// Containers that were there when the state was first made have rows by now.
     first_listing_stored: bool,
@@ -188,6 +198,8 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             ledger: Ledger::resume(&remembered.pairs),
             first_listing_stored: remembered.pairs.iter().any(|(key, _)| key == commits::FIRST_LISTING_KEY),
             first_listing_seen: false,
+            sharing: HashMap::new(),
+            noted_routes: remembered.journal.notes.values().flatten().map(|note| note.route.clone()).collect(),
             journal: remembered.journal,
             store_fresh: remembered.fresh,
             said: Said::new(),
@@ -219,7 +231,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             share,
         };
         for (row, n_parts) in rows {
-            agent.stored.insert(row.id.clone(), Stored { n_parts, row: Some(row) });
+            agent.stored.insert(row.id.clone(), Stored { n_parts, n_parts_next: n_parts, row: Some(row) });
         }
         agent
     }
@@ -311,8 +323,8 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     /// One container's turn. True if bytes moved.
     fn serve(&mut self, ix: usize, now: Duration) -> bool {
         self.refresh_facts(ix, now);
-        if !self.slots.get(&ix).is_some_and(|slot| slot.selected && !slot.leaving) {
-            self.reschedule(ix, now + UNWATCHED_PERIOD);
+        if !self.is_served(ix) {
+            self.rest(ix, now);
             return false;
         }
         if now < self.slots[&ix].retry_at {
@@ -331,6 +343,8 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             return false; // It is gone, and nothing of it was ever there.
         }
         let went = match opened {
+            // No log yet, or nothing that it would come back to its output for: as idle as a quiet one.
+            Ok(false) if self.slots[&ix].container.waits_for_news() => Ok(Went::Quiet),
             Ok(false) => Ok(Went::Blocked),
             Ok(true) => self.turn(ix, now),
             Err(trouble) => Err(trouble),
@@ -342,6 +356,31 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             }
             Ok(went) => self.went(ix, went, now),
         }
+    }
+
+    /// Whether a turn would do anything. One that isn't selected any more goes on until it has left its output.
+    fn is_served(&self, ix: usize) -> bool {
+        self.slots.get(&ix).is_some_and(|slot| {
+            let wanted = slot.selected || slot.container.is_open();
+            // Once quiet since the drain began is enough: a container that goes on writing doesn't hold it up.
+            let interrupted = self.stopping && self.mode == Mode::Backfill;
+            let enough = self.stopping && slot.quiet_since_stop || interrupted && slot.container.is_drained_so_far();
+            wanted && !slot.leaving && !enough
+        })
+    }
+
+    /// Not selected, leaving, or drained for the end.
+    fn rest(&mut self, ix: usize, now: Duration) {
+        let Some(slot) = self.slots.get_mut(&ix) else {
+            return;
+        };
+        if !slot.selected && slot.container.removed && !slot.container.is_open() && !slot.leaving {
+            slot.container.lineage.close();
+            self.forget(ix);
+            return;
+        }
+        let watched = slot.selected || self.stopping;
+        self.reschedule(ix, now + if watched { UNWATCHED_PERIOD } else { SWEEP_PERIOD });
     }
 
     fn turn(&mut self, ix: usize, now: Duration) -> Result<Went, Trouble> {
@@ -414,13 +453,18 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     }
 
     fn went(&mut self, ix: usize, went: Went, now: Duration) -> bool {
-        self.heal(ix);
+        if went != Went::Blocked {
+            self.heal(ix);
+        }
         let slot = self.slots.get_mut(&ix).expect("it was served");
+        if !slot.selected && went == Went::Quiet {
+            slot.container.ask_release(false);
+        }
         if slot.container.wants_commit() {
             self.wanting.insert(ix);
         }
         let moved = went == Went::Moved;
-        slot.quiet_since_stop = self.stopping && went == Went::Quiet;
+        slot.quiet_since_stop |= self.stopping && went == Went::Quiet;
         let change = match went {
             Went::Moved => slot.activity.grew(now),
             Went::Quiet => slot.activity.rested(now),
@@ -474,8 +518,8 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                     true
                 }
                 Err(refused) => {
-                    slot.activity.refused = true;
                     let now = self.os.monotonic();
+                    slot.activity.refused_at = Some(now);
                     let first = self.said.say("watch", "", now).is_some();
                     if first
                         && refused == crate::sys::watch::WatchRefused::Limit
@@ -492,7 +536,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         }
     }
 
-    fn troubled(&mut self, ix: usize, trouble: Trouble, now: Duration) {
+    pub(super) fn troubled(&mut self, ix: usize, trouble: Trouble, now: Duration) {
         let slot = self.slots.get_mut(&ix).expect("it was served");
         let pause = retry_pause(slot.n_failures);
         slot.n_failures += 1;
@@ -511,7 +555,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         self.reschedule(ix, now + pause.min(POLL_MAX));
     }
 
-    fn heal(&mut self, ix: usize) {
+    pub(super) fn heal(&mut self, ix: usize) {
         let slot = self.slots.get_mut(&ix).expect("it was served");
         slot.n_failures = 0;
         slot.retry_at = Duration::ZERO;
@@ -545,8 +589,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         }
     }
 
-    fn output_paths(&self) -> Vec<PathBuf> {
-        self.routes.keys().map(|route| self.config.places.log_path.join(route)).collect()
+    pub fn output_paths(&self) -> Vec<PathBuf> {
+        let ours = self.routes.keys().filter(|route| self.share.as_ref().is_none_or(|share| share.takes(route)));
+        ours.map(|route| self.config.places.log_path.join(route)).collect()
     }
 
     /// Lets go of what deleted logs hold on the disk, above the budget: the noisiest first.
@@ -567,15 +612,15 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let mut sum: u64 = held.iter().map(|(bytes, _)| bytes).sum();
         self.counters.held_bytes.set(i64::try_from(sum).unwrap_or(i64::MAX));
         while sum > budget {
-            let Some(noisiest) = held.iter_mut().max() else {
+            let Some((noisiest_ix, (_, ix))) = held.iter().copied().enumerate().max_by_key(|(_, held)| *held) else {
                 break;
             };
-            let ix = noisiest.1;
             let losses = self.slots.get_mut(&ix).map(|slot| slot.container.shed(&self.os));
             let Some((freed, losses)) = losses.filter(|(freed, _)| *freed > 0) else {
-                break;
+                held.swap_remove(noisiest_ix); // It can't let go now; others can.
+                continue;
             };
-            noisiest.0 = noisiest.0.saturating_sub(freed);
+            held[noisiest_ix].0 = held[noisiest_ix].0.saturating_sub(freed);
             sum = sum.saturating_sub(freed);
             self.take_losses(ix, losses);
             self.wanting.insert(ix);
@@ -597,20 +642,24 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         self.first_listing_seen
             && self.wanting.is_empty()
             && self.committer.is_idle()
+            && self.retry_of_commits_is_over()
             && self.slots.values().all(|slot| self.slot_is_done(slot))
     }
 
     fn slot_is_done(&self, slot: &Slot<O>) -> bool {
-        if !slot.selected {
+        if !slot.selected && !slot.container.is_open() {
             return true;
         }
         if self.gave_up(slot) {
-            return slot.container.is_committed();
+            return slot.container.is_committed() || slot.container.is_given_up();
+        }
+        if self.stopping && self.mode == Mode::Backfill {
+            return slot.container.is_committed(); // Interrupted: a second run goes on from here.
         }
         let container = &slot.container;
         if container.is_released() {
             // It left its output with everything in it, and comes back only for news.
-            return container.is_committed() && !slot.leaving && !container.has_unread(&self.os);
+            return container.is_committed() && !slot.leaving && !container.has_unread(&self.os, self.os.monotonic());
         }
         let quiet = match self.mode {
             Mode::Run => slot.quiet_since_stop,
@@ -626,14 +675,20 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
 
     /// A backfill tries a few times, then goes on without.
     fn gave_up(&self, slot: &Slot<O>) -> bool {
-        const BACKFILL_TRIES: u32 = 6;
         self.mode == Mode::Backfill && slot.n_failures >= BACKFILL_TRIES || self.stopping && slot.trouble.is_some()
+    }
+
+    /// A backfill whose state store can't be written ends all the same, and says so.
+    fn retry_of_commits_is_over(&self) -> bool {
+        self.n_commit_failures == 0 || self.mode == Mode::Backfill && self.n_commit_failures >= BACKFILL_TRIES
     }
 
     /// What could not be read or written, by container name.
     pub fn troubles(&self) -> Vec<(String, String)> {
         let troubled = self.slots.values().filter_map(|slot| Some((slot, slot.trouble.as_ref()?)));
-        troubled.map(|(slot, trouble)| (slot.container.facts.metadata.name.clone(), trouble.to_string())).collect()
+        let named = troubled.map(|(slot, trouble)| (slot.container.facts.metadata.name.clone(), trouble.to_string()));
+        let store = (self.n_commit_failures > 0).then(|| ("state store".to_owned(), "cannot commit".to_owned()));
+        named.chain(store).collect()
     }
 
     /// Bytes that are still to be read, for a progress bar.

@@ -84,7 +84,7 @@ impl<O: Os> Container<O> {
         until_ns: Option<i128>,
     ) -> Result<Aligned, Trouble> {
         let directory = self.lineage.directory().to_owned();
-        self.synced_at = turn.now; // A start of thousands does not sync them all at once.
+        self.opened_at(turn.now);
         if self.lineage.is_empty() {
             self.lineage = Lineage::new(&directory, &self.id, []);
         }
@@ -98,7 +98,8 @@ impl<O: Os> Container<O> {
         }
         let output = Output::find(turn.os, &at.path, at.mode, at.limit, at.segment_min)
             .map_err(|error| Trouble::Output(at.path.clone(), error))?;
-        let opening = Opening { container: self, at, output, until_ns };
+        let drained: &[Fingerprint] = if let Before::Row { row, .. } = &before { &row.drained } else { &[] };
+        let opening = Opening { container: &mut *self, at, output, until_ns };
         let result = match before {
             Before::Nothing => opening.begin(turn),
             Before::BeginsAtEnd => opening.begin_at_end(turn),
@@ -106,10 +107,12 @@ impl<O: Os> Container<O> {
             Before::Row { row, last_writer: true } => opening.resume(turn, row, row.boot != boot),
             Before::Row { row, last_writer: false } => opening.go_on_behind_another(turn, row),
         };
-        result.map_err(|failed| match failed {
+        let aligned = result.map_err(|failed| match failed {
             Failed::Source(error) => Trouble::Source(log, error),
             Failed::Output(error) => Trouble::Output(at.path.clone(), error),
-        })
+        })?;
+        self.lineage.recall(drained);
+        Ok(aligned)
     }
 }
 
@@ -254,12 +257,7 @@ impl<O: Os> Opening<'_, O> {
     }
 
     /// No rung's bytes are in any incarnation. What was never looked at is read from its beginning.
-    fn without_source(
-        mut self,
-        turn: &mut Turn<'_, O>,
-        row: &Row,
-        reachable: &[bool],
-    ) -> Result<Aligned, Failed> {
+    fn without_source(mut self, turn: &mut Turn<'_, O>, row: &Row, reachable: &[bool]) -> Result<Aligned, Failed> {
         let heads: Vec<_> = row.ladder.rungs.iter().filter_map(|rung| rung.head).collect();
         let mut begun_before = false;
         for generation in self.container.lineage.generations() {
@@ -425,10 +423,13 @@ fn drained_before(row: &Row, rung_ix: usize) -> &[Fingerprint] {
     let place = |head: Fingerprint| row.drained.iter().position(|drained| *drained == head);
     match rungs.iter().rposition(|rung| rung.head.is_some()) {
         Some(ix) => {
-            let passed = rungs[ix].head.and_then(place);
-            let n_before = passed.map_or(0, |at| if ix == rung_ix { at } else { at + 1 });
-            // The rung's own one is not drained yet: then all that are were drained before it.
-            let n_before = if passed.is_none() && ix == rung_ix { row.drained.len() } else { n_before };
+            let is_last = row.ladder.newest().map(|newest| newest.head) == Some(rungs[ix].head);
+            let n_before = match rungs[ix].head.and_then(place) {
+                Some(at) if ix == rung_ix => at,
+                Some(at) => at + 1,
+                None if is_last && ix == rung_ix => row.drained.len(), // It isn't drained yet.
+                None => 0,
+            };
             &row.drained[..n_before]
         }
         None => &[],

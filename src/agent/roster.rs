@@ -36,7 +36,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             Ok(stat) => stat.modified_ns,
             Err(error) => return self.root_unreadable(error, now),
         };
-        let due = self.root_modified != Some(modified) || now >= self.root_listed_at + SWEEP_PERIOD;
+        let due = self.root_modified != Some(modified)
+            || now >= self.root_listed_at + SWEEP_PERIOD
+            || !self.awaited.is_empty();
         if !due && self.first_listing_seen {
             return;
         }
@@ -96,10 +98,8 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         for ix in gone {
             self.reschedule(ix, now);
         }
-        if first {
-            self.first_listing_seen = true;
-            self.settle_absent();
-        }
+        self.first_listing_seen = true;
+        self.settle_absent();
         if !ids.is_empty() {
             self.note_absent(&there);
         }
@@ -166,6 +166,8 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         );
         self.queue.insert((now, ix));
         self.hot.insert(ix);
+        let route = self.slots[&ix].container.route.clone();
+        self.share_route(ix, &route);
     }
 
     /// A directory without files: looked at as often as a hot log at first, then once a second.
@@ -214,9 +216,10 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             tracing::info!(from = %slot.container.facts.metadata.name, to = %facts.metadata.name, "container renamed");
         }
         slot.container.facts = facts;
-        slot.container.route = route;
+        slot.container.route.clone_from(&route);
         slot.container.shape = shape;
         slot.selected = selected;
+        self.share_route(ix, &route);
         self.reschedule(ix, now);
     }
 
@@ -277,7 +280,10 @@ pub(super) enum Named {
     /// Its directory is there before its files: without a log there is nothing to name yet.
     NotYet,
     /// Why not.
-    No { error: String, unread: bool },
+    No {
+        error: String,
+        unread: bool,
+    },
 }
 
 /// Reads config.v2.json and hostconfig.json. Without a name the short id takes its place.

@@ -59,7 +59,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         slot.container.lineage.look(&self.os).map_err(|error| Trouble::Source(log, error))?;
         let id = slot.container.id.clone();
         if slot.container.is_released() {
-            if !slot.container.has_unread(&self.os) {
+            if !slot.container.has_unread(&self.os, now) {
                 self.leave_if_finished(ix);
                 return Ok(false);
             }
@@ -90,7 +90,8 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         };
         if let Some(holder) = holder.filter(|holder| *holder != ix) {
             if let Some(slot) = self.slots.get_mut(&holder) {
-                slot.container.ask_release();
+                let unreadable = matches!(slot.trouble, Some(Trouble::Source(..)));
+                slot.container.ask_release(unreadable);
                 if slot.container.waits_for_commit() {
                     self.wanting.insert(holder);
                 }
@@ -105,22 +106,41 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 return false; // It opens first: what it wrote after its last commit stands at the output's end.
             }
             self.settle(route);
+            if !self.routes.get(route).is_some_and(|entry| entry.settled) {
+                return false; // What comes first can't be written yet.
+            }
         }
         if !settled && is_last {
             return true;
         }
-        let older = self.slots.iter().any(|(other_ix, other)| {
-            *other_ix != ix
-                && other.selected
-                && other.trouble.is_none()
-                && !other.leaving
-                && (other.container.route == route || other.container.ladder_route == route)
-                && age_of(&other.container) < age
-                && !other.container.is_drained()
-                && !other.container.is_released()
-                && !other.container.lineage.is_empty()
-        });
+        let sharing = self.sharing.get(route).into_iter().flatten();
+        let older =
+            sharing.filter_map(|other_ix| Some((other_ix, self.slots.get(other_ix)?))).any(|(other_ix, other)| {
+                *other_ix != ix
+                    && other.selected
+                    && other.trouble.is_none()
+                    && !other.leaving
+                    && (other.container.route == route || other.container.ladder_route == route)
+                    && age_of(&other.container) < age
+                    && !other.container.is_drained()
+                    && !other.container.is_released()
+                    && !other.container.lineage.is_empty()
+            });
         !older
+    }
+
+    /// Notes that a container may write to an output.
+    pub(super) fn share_route(&mut self, ix: usize, route: &str) {
+        self.sharing.entry(route.to_owned()).or_default().insert(ix);
+    }
+
+    fn unshare_route(&mut self, ix: usize, route: &str) {
+        if let Some(sharing) = self.sharing.get_mut(route) {
+            sharing.remove(&ix);
+            if sharing.is_empty() {
+                self.sharing.remove(route);
+            }
+        }
     }
 
     /// Completes what the last writer owes, when it is not there any more.
@@ -172,8 +192,10 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let notes = self.journal.of(&id, route);
         let entry = self.routes.entry(route.to_owned()).or_default();
         let last_writer = entry.last_writer.as_deref() == Some(id.as_str());
-        let from_end = self.config.from == From::End && self.store_fresh && self.slots[&ix].first;
-        let strange = self.store_fresh && !self.journal.notes.values().flatten().any(|note| note.route == route);
+        // A lost store doesn't begin anew: the journal tells that there was one.
+        let lost = self.store_fresh && !self.journal.notes.is_empty();
+        let from_end = self.config.from == From::End && self.slots[&ix].first && !lost;
+        let strange = self.store_fresh && !self.noted_routes.contains(route);
         let before = match (&row, notes.is_empty()) {
             (Some(row), _) => Before::Row { row, last_writer },
             (None, false) => Before::Lost { notes },
@@ -223,6 +245,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let entry = self.routes.entry(route.to_owned()).or_default();
         entry.holder = Some(ix);
         entry.settled = true;
+        self.sharing.entry(route.to_owned()).or_default().insert(ix);
         entry.last_writer = Some(container.id.clone());
         if container.wants_commit() {
             self.wanting.insert(ix);
@@ -232,6 +255,8 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     /// The container left its output.
     pub(super) fn leave_route(&mut self, ix: usize, container: &Container<O>) {
         let place = container.place();
+        self.unshare_route(ix, &container.route);
+        self.unshare_route(ix, &container.ladder_route);
         for route in self.routes.values_mut().filter(|route| route.holder == Some(ix)) {
             route.holder = None;
             if let Some(place) = place {

@@ -18,7 +18,7 @@ use crate::config::limits::DRAIN_MAX;
 use crate::config::{Compression, Config};
 use crate::sink::journal;
 use crate::sink::rolling::Form;
-use crate::sink::tidy::Retention;
+use crate::sink::tidy::{Chore, Retention};
 use crate::sys::lock::{DirectoryLock, LockError};
 use crate::sys::signal::Signals;
 use crate::sys::unix::Unix;
@@ -88,7 +88,8 @@ pub fn run(config: Config) -> Result<Exit, Failure> {
     follow(&os, &mut agent, &inbox, &questions);
     drop(agent); // The last client: the commit thread closes the store and ends.
     join(commit_handle);
-    join(tidy_handle);
+    // Compression may take longer than whoever stops us waits. It ends with the process; what it leaves is cleaned at start.
+    drop(tidy_handle);
     drop(net);
     tracing::info!("drained and ended");
     Ok(Exit::Done)
@@ -129,6 +130,7 @@ pub fn backfill(config: Config) -> Result<Exit, Failure> {
         codec::rows(&opening.remembered.pairs).0.into_iter().map(|(row, _)| (row.id, row.route)).collect();
     let shares = plan(&opening.os, &opening.config, &rows);
     let progress = Progress::new(opening.config.progress, &opening.counters);
+    let retention = retention(&opening.config);
     let sequence = next_sequence(&opening.remembered);
     let mut handles = Vec::new();
     for share in shares {
@@ -159,26 +161,39 @@ pub fn backfill(config: Config) -> Result<Exit, Failure> {
                 hints = inbox.wait(pause.min(Duration::from_millis(50)));
                 hints.stop = stop.is_stopped();
             }
-            let (troubles, interrupted) = (agent.troubles(), stop.is_stopped());
+            let end = (agent.troubles(), agent.output_paths());
             drop(agent);
-            join(tidy_handle);
-            (troubles, interrupted)
+            if !stop.is_stopped() {
+                join(tidy_handle);
+            }
+            end
         };
         let handle = std::thread::Builder::new().name(name).spawn(work);
         handles.push(handle.map_err(|error| Failure::new(Exit::Failed, "cannot start a thread").caused_by(&error))?);
     }
-    let mut troubles = Vec::new();
+    let (mut troubles, mut outputs) = (Vec::new(), Vec::new());
     for handle in handles {
         match handle.join() {
-            Ok((mut theirs, _)) => troubles.append(&mut theirs),
+            Ok((mut theirs, mut paths)) => {
+                troubles.append(&mut theirs);
+                outputs.append(&mut paths);
+            }
             Err(_) => return Err(Failure::new(Exit::Failed, "a thread ended by a panic; see above")),
         }
     }
     let Opening { counters, commits, commit_handle, .. } = opening;
     drop(commits);
     join(commit_handle);
+    let interrupted = stop.is_stopped();
+    if !interrupted {
+        // Over all outputs together, which no agent saw.
+        Chore::All(outputs).run(&os, &retention);
+    }
     drop(net);
     progress.finish();
+    if interrupted {
+        troubles.push(("backfill".to_owned(), "interrupted; run it again to go on from here".to_owned()));
+    }
     Ok(summary(&counters, &troubles))
 }
 
@@ -202,9 +217,10 @@ impl Opening {
     fn new(os: Unix, config: Config) -> Result<Opening, Failure> {
         let config = Arc::new(config);
         let own = config.places.log_path.join(journal::DIRECTORY);
+        // Before anything is made: a link may lead among Docker's files.
+        check_real_places(&config)?;
         create(&os, &config.places.state_dir, "--state-dir")?;
         create(&os, &own, "--log-path")?;
-        check_real_places(&config)?;
         let state_lock = lock(&config.places.state_dir, "lock")?;
         let output_lock = lock(&own, "lock")?;
         let counters = Counters::new(os.wall_ns());
@@ -300,9 +316,8 @@ fn bind(address: std::net::SocketAddr) -> Result<Report, Failure> {
     })
 }
 
-fn tidy_thread(opening: &Opening) -> Result<(TidyThread, std::thread::JoinHandle<()>), Failure> {
-    let config = &opening.config;
-    let retention = Retention {
+fn retention(config: &Config) -> Retention {
+    Retention {
         form: match config.compression {
             Compression::None => Form::Plain,
             Compression::Gzip => Form::Gzip,
@@ -313,8 +328,11 @@ fn tidy_thread(opening: &Opening) -> Result<(TidyThread, std::thread::JoinHandle
         files_max: config.max_files.map(|files| files.saturating_sub(1)),
         age_max: config.max_age,
         total_max: config.max_total_bytes,
-    };
-    TidyThread::start(opening.os, retention)
+    }
+}
+
+fn tidy_thread(opening: &Opening) -> Result<(TidyThread, std::thread::JoinHandle<()>), Failure> {
+    TidyThread::start(opening.os, retention(&opening.config))
         .map_err(|error| Failure::new(Exit::Failed, "cannot start a thread").caused_by(&error))
 }
 

@@ -15,8 +15,8 @@ const HEATS_AFTER_HINTS: u32 = 8;
 #[derive(Clone, Copy, Debug)]
 pub struct Activity {
     pub watched: bool,
-    /// A watch was refused: it is not asked for again before the next sweep.
-    pub refused: bool,
+    /// A watch was refused then: it is not asked for again before the next sweep.
+    pub refused_at: Option<Duration>,
     grown_at: Duration,
     hinted_since: Duration,
     n_hinted: u32,
@@ -32,7 +32,7 @@ pub enum WatchChange {
 
 impl Activity {
     pub fn new(now: Duration) -> Activity {
-        Activity { watched: false, refused: false, grown_at: now, hinted_since: now, n_hinted: 0 }
+        Activity { watched: false, refused_at: None, grown_at: now, hinted_since: now, n_hinted: 0 }
     }
 
     pub fn is_hot(&self, now: Duration) -> bool {
@@ -56,7 +56,8 @@ impl Activity {
     /// No bytes came.
     pub fn rested(&self, now: Duration) -> WatchChange {
         let cold = now >= self.grown_at + COOLS_AFTER;
-        if cold && !self.watched && !self.refused { WatchChange::Arm } else { WatchChange::Keep }
+        let refused = self.refused_at.is_some_and(|at| now < at + SWEEP_PERIOD);
+        if cold && !self.watched && !refused { WatchChange::Arm } else { WatchChange::Keep }
     }
 
     /// How long until the next look when nothing hints at it.

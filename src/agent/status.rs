@@ -1,5 +1,7 @@
 //! What the agent tells of its containers to whoever asks.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::agent::Agent;
@@ -67,14 +69,12 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             let name = &container.facts.metadata.name;
             Position::of(&container.id, name, &container.ladder_route, &container.ladder, drained)
         });
-        let mut positions: Vec<Position> = live.collect();
+        let mut positions: HashMap<String, Position> = live.map(|position| (position.id.clone(), position)).collect();
         let stored = self.stored.values().filter_map(|stored| stored.row.as_ref());
         for position in stored.filter_map(Position::of_row) {
-            if !positions.iter().any(|live| live.id == position.id) {
-                positions.push(position);
-            }
+            positions.entry(position.id.clone()).or_insert(position);
         }
-        positions
+        positions.into_values().collect()
     }
 
     pub fn status(&self) -> Vec<ContainerStatus> {

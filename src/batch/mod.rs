@@ -72,6 +72,14 @@ impl Batch {
         self.written > 0 && self.ends.binary_search(&self.written).is_err()
     }
 
+    /// The output lost the beginning of the record that is being written: it is written whole.
+    pub fn rewind_record(&mut self) {
+        if self.is_mid_record() {
+            let before = self.ends.partition_point(|end| *end <= self.written);
+            self.written = before.checked_sub(1).map_or(0, |ix| self.ends[ix]);
+        }
+    }
+
     /// So many more bytes are in the output.
     pub fn advance(&mut self, n_bytes: usize) {
         self.written += n_bytes;

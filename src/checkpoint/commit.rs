@@ -9,7 +9,7 @@ use crate::checkpoint::store::{Store, StoreError};
 use crate::config::limits::COMMIT_CHANGES_MAX;
 use crate::sink::journal::{self, Note};
 use crate::sink::rotate::{Rotate, Rotated};
-use crate::sys::Os;
+use crate::sys::{Create, Os};
 
 /// What one container wants made durable, all or nothing.
 pub struct Item<O: Os> {
@@ -25,7 +25,9 @@ pub struct Item<O: Os> {
 
 /// What makes an output durable.
 pub struct Sync<O: Os> {
-    pub file: O::File,
+    /// `None`: it rests, and is opened again by its path.
+    pub file: Option<O::File>,
+    pub path: PathBuf,
     /// The directory, while the file's name in it may not be on the disk yet.
     pub directory: Option<PathBuf>,
 }
@@ -105,7 +107,14 @@ fn prepare<O: Os>(
 
 impl<O: Os> Sync<O> {
     fn run(&self, os: &O) -> io::Result<()> {
-        os.sync(&self.file)?;
+        match &self.file {
+            Some(file) => os.sync(file)?,
+            None => match os.open_output(&self.path, 0, Create::Never) {
+                Ok(file) => os.sync(&file)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {} // The operator removed it.
+                Err(error) => return Err(error),
+            },
+        }
         match &self.directory {
             Some(directory) => os.sync_directory(directory),
             None => Ok(()),

@@ -50,6 +50,9 @@ pub const BLOB_BYTES_MAX: usize = 192 * 1024;
 /// How far a record is searched ahead in an output that differs from its source.
 pub const SEARCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// How much is looked through in all for one container: a second or two of one core.
+pub const SEARCHED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
 /// Records kept while the output may still show a later one.
 pub const STASH_BYTES_MAX: usize = 4 * 1024 * 1024;
 

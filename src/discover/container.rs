@@ -2,10 +2,11 @@
 //! Takes what it wants and shrugs at the rest: a field of a wrong type is a missing field, for these files belong to
 //! another program and change with its versions.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -76,23 +77,20 @@ pub enum ConfigError {
 impl ContainerConfig {
     /// `hostname` is the node's.
     pub fn parse(id: &str, hostname: &str, needed: &Needed, bytes: &[u8]) -> Result<ContainerConfig, ConfigError> {
-        let raw: RawConfig = parse(bytes)?;
+        let raw: RawConfig<'_> = parse(bytes)?;
         let name = raw.name.strip_prefix('/').unwrap_or(&raw.name);
         if name.is_empty() {
             return Err(ConfigError::NoName);
         }
-        let env = raw.config.env.iter().filter_map(|entry| entry.split_once('='));
-        let env = env.filter(|(key, _)| needed.env.contains(*key));
-        let labels = raw.config.labels.into_iter().filter(|(key, _)| needed.labels.contains(key));
         Ok(ContainerConfig {
             metadata: Metadata {
-                name: cut(name),
+                name: cut(&printable(name)),
                 id: id.to_owned(),
                 image: cut(&raw.config.image),
                 image_id: cut(&raw.image),
                 hostname: hostname.to_owned(),
-                labels: labels.map(|(key, value)| (key, cut(&value))).collect(),
-                env: env.map(|(key, value)| (key.to_owned(), cut(value))).collect(),
+                labels: entries(raw.config.labels, |key| needed.labels.contains(key)),
+                env: variables(raw.config.env, |key| needed.env.contains(key)),
             },
             created: cut(&raw.created),
             state: raw.state.state(),
@@ -162,8 +160,8 @@ impl Default for Needed {
 
 impl LogOptions {
     pub fn parse(bytes: &[u8]) -> Result<LogOptions, ConfigError> {
-        let raw: RawHostConfig = parse(bytes)?;
-        let options = &raw.log_config.config;
+        let raw: RawHostConfig<'_> = parse(bytes)?;
+        let options = entries(raw.log_config.config, |key| ["mode", "max-file", "max-size", "compress"].contains(&key));
         let option = |key: &str| options.get(key).map(String::as_str);
         Ok(LogOptions {
             driver: cut(&raw.log_config.driver),
@@ -198,32 +196,49 @@ fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, ConfigError> {
     Ok(serde_json::from_slice(bytes)?)
 }
 
+/// Docker's names hold no control characters. In our log and tables they would command a terminal, or pass for a line
+/// of ours.
+fn printable(name: &str) -> Cow<'_, str> {
+    if !name.contains(char::is_control) {
+        return name.into();
+    }
+    let mut shown = String::new();
+    for character in name.chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown.into()
+}
+
 fn cut(value: &str) -> String {
     value[..value.floor_char_boundary(METADATA_VALUE_BYTES_MAX)].to_owned()
 }
 
 #[derive(Deserialize)]
-struct RawConfig {
+struct RawConfig<'a> {
     #[serde(rename = "Name", default, deserialize_with = "lenient")]
     name: String,
     #[serde(rename = "Created", default, deserialize_with = "lenient")]
     created: String,
     #[serde(rename = "Image", default, deserialize_with = "lenient")]
     image: String,
-    #[serde(rename = "Config", default, deserialize_with = "lenient")]
-    config: RawInner,
+    #[serde(rename = "Config", default, deserialize_with = "lenient", borrow)]
+    config: RawInner<'a>,
     #[serde(rename = "State", default, deserialize_with = "lenient")]
     state: RawState,
 }
 
 #[derive(Default, Deserialize)]
-struct RawInner {
+struct RawInner<'a> {
     #[serde(rename = "Image", default, deserialize_with = "lenient")]
     image: String,
-    #[serde(rename = "Labels", default, deserialize_with = "strings")]
-    labels: BTreeMap<String, String>,
-    #[serde(rename = "Env", default, deserialize_with = "lenient")]
-    env: Vec<String>,
+    #[serde(rename = "Labels", default, borrow)]
+    labels: Option<&'a RawValue>,
+    #[serde(rename = "Env", default, borrow)]
+    env: Option<&'a RawValue>,
     #[serde(rename = "Tty", default, deserialize_with = "lenient")]
     tty: bool,
 }
@@ -263,49 +278,70 @@ impl RawState {
 }
 
 #[derive(Deserialize)]
-struct RawHostConfig {
-    #[serde(rename = "LogConfig", default, deserialize_with = "lenient")]
-    log_config: RawLogConfig,
+struct RawHostConfig<'a> {
+    #[serde(rename = "LogConfig", default, deserialize_with = "lenient", borrow)]
+    log_config: RawLogConfig<'a>,
 }
 
 #[derive(Default, Deserialize)]
-struct RawLogConfig {
+struct RawLogConfig<'a> {
     #[serde(rename = "Type", default, deserialize_with = "lenient")]
     driver: String,
-    #[serde(rename = "Config", default, deserialize_with = "strings")]
-    config: BTreeMap<String, String>,
+    #[serde(rename = "Config", default, borrow)]
+    config: Option<&'a RawValue>,
 }
 
 /// The value, or the default for null and for what it can't be read as.
-fn lenient<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
-    let raw: &RawValue = Deserialize::deserialize(deserializer)?;
+fn lenient<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    let raw: &'de RawValue = Deserialize::deserialize(deserializer)?;
     Ok(serde_json::from_str(raw.get()).unwrap_or_default())
 }
 
-/// The entries of an object that are strings; the others, and what is no object, say nothing.
-fn strings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
-    struct Strings;
-    impl<'de> Visitor<'de> for Strings {
-        type Value = BTreeMap<String, String>;
+/// The wanted entries of an object that are strings; the others, and what is no object, say nothing. What isn't wanted
+/// takes no memory: a bomb has a million entries.
+fn entries(raw: Option<&RawValue>, is_wanted: impl Fn(&str) -> bool) -> BTreeMap<String, String> {
+    let raw = raw.map_or("null", RawValue::get);
+    serde_json::Deserializer::from_str(raw).deserialize_map(Kept(is_wanted)).unwrap_or_default()
+}
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
+/// The same of an array of `KEY=VALUE`.
+fn variables(raw: Option<&RawValue>, is_wanted: impl Fn(&str) -> bool) -> BTreeMap<String, String> {
+    let raw = raw.map_or("null", RawValue::get);
+    serde_json::Deserializer::from_str(raw).deserialize_seq(Kept(is_wanted)).unwrap_or_default()
+}
 
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut entries = BTreeMap::new();
-            while let Some(key) = map.next_key::<String>()? {
-                let raw: &RawValue = map.next_value()?;
-                if let Ok(value) = serde_json::from_str(raw.get()) {
-                    entries.insert(key, value);
-                }
-            }
-            Ok(entries)
-        }
+/// Keeps the entries whose key is wanted.
+struct Kept<F>(F);
+
+impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Kept<F> {
+    type Value = BTreeMap<String, String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object, or an array")
     }
-    let raw: &RawValue = Deserialize::deserialize(deserializer)?;
-    let mut inner = serde_json::Deserializer::from_str(raw.get());
-    Ok(inner.deserialize_map(Strings).unwrap_or_default())
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entries = BTreeMap::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if !(self.0)(&key) {
+                let _ignored: IgnoredAny = map.next_value()?;
+            } else if let Ok(value) = serde_json::from_str::<String>(map.next_value::<&RawValue>()?.get()) {
+                entries.insert(key, cut(&value));
+            }
+        }
+        Ok(entries)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let mut entries = BTreeMap::new();
+        while let Some(raw) = array.next_element::<&RawValue>()? {
+            let Ok(entry) = serde_json::from_str::<String>(raw.get()) else { continue };
+            if let Some((key, value)) = entry.split_once('=').filter(|(key, _)| (self.0)(key)) {
+                entries.insert(key.to_owned(), cut(value));
+            }
+        }
+        Ok(entries)
+    }
 }
 
 #[cfg(test)]
@@ -371,6 +407,19 @@ mod tests {
         let config = parsed(r#"{"N\u0061me":"/w\u0065b","Config":{"Labels":{"\u0061pp":"\n\ud83d\ude00"}}}"#).unwrap();
         assert_eq!(config.metadata.name, "web");
         assert_eq!(config.metadata.label("app"), Some("\n😀"));
+    }
+
+    #[test]
+    fn a_name_commands_no_terminal() {
+        let name = |json: &str| parsed(json).unwrap().metadata.name;
+        assert_eq!(name(r#"{"Name":"/\u001b[2J\r\nerror: x\u009b"}"#), r"\u{1b}[2J\r\nerror: x\u{9b}");
+        assert_eq!(name(r#"{"Name":"/ž\\n"}"#), r"ž\n", "what is no control character stays");
+    }
+
+    #[test]
+    fn one_bad_variable_costs_no_other() {
+        let config = parsed(r#"{"Name":"web","Config":{"Env":[7,"TIER=a",null,"TIER","X=TIER=b"]}}"#).unwrap();
+        assert_eq!(config.metadata.env, [("TIER".to_owned(), "a".to_owned())].into());
     }
 
     #[test]

@@ -69,7 +69,9 @@ fn tell(seed: u64, counters: &Counters, coverage: &Mutex<BTreeMap<&'static str, 
     }
     drop(all);
     let outcome = told.unwrap_or_else(|panic| Err(panic_text(&*panic)));
-    outcome.map_err(|error| format!("LONGSHORE_SIM_SEED={seed} ({kind:?}, {timing:?}, '{flags}'):\n{error}{}", last_calls(&world)))
+    outcome.map_err(|error| {
+        format!("LONGSHORE_SIM_SEED={seed} ({kind:?}, {timing:?}, '{flags}'):\n{error}{}", last_calls(&world))
+    })
 }
 
 fn flags(random: &mut Random, life: u32) -> String {
@@ -140,7 +142,9 @@ fn act(world: &mut World, random: &mut Random) -> Allowance {
                 world.start(&id);
             }
             22 if random.coin() => ids[ix] = if world.docker.is_removed(&id) { id } else { world.recreate(&id) },
-            22 => world.drain(),
+            22 => {
+                world.drain(); // With a full disk it takes all its time.
+            }
             23 => {
                 world.docker.start_compression(&id, random.within(0..=300) as usize);
             }
@@ -177,14 +181,14 @@ fn faults(random: &mut Random, with_faults: bool, with_power: bool) -> Vec<Plann
         planned.push(Planned { call, fault: Fault::Crash(kind, when) });
     }
     if with_faults {
-        for _ in 0..random.within(1..=12) {
+        for _ in 0..random.within(4..=24) {
             let errno = *random.pick(&[Errno::Io, Errno::NoSpace, Errno::TooManyFiles, Errno::Access]);
             let fault = match random.below(4) {
                 0 => Fault::ShortRead(random.within(1..=300) as usize),
                 1 => Fault::ShortWrite(random.within(1..=100) as usize),
                 _ => Fault::Errno(errno),
             };
-            planned.push(Planned { call: random.below(1_500), fault });
+            planned.push(Planned { call: random.below(800), fault });
         }
     }
     planned
@@ -211,6 +215,8 @@ fn damage(world: &mut World, random: &mut Random, id: &str) {
             world.docker.zero_page(id, random.below(3));
         }
         _ => {
+            let text = world.text(PIECE_BYTES + 100);
+            world.write(id, Stream::Stdout, &text);
             world.docker.drop_rest(id, Stream::Stdout);
         }
     }

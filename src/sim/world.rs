@@ -18,6 +18,7 @@ use crate::checkpoint::codec::{self, Change};
 use crate::checkpoint::commit::{Committer, Item, Outcome, execute};
 use crate::checkpoint::store::{MemoryStore, Store, StoreError};
 use crate::cli::{Cli, Command};
+use crate::config::limits::DRAIN_MAX;
 use crate::config::{Compression, Config, Host};
 use crate::decode::Stream;
 use crate::sink::journal;
@@ -80,6 +81,9 @@ pub struct World {
     wanted: BTreeSet<String>,
     removed: BTreeSet<String>,
     pub power_losses: u32,
+    /// A power loss took the engine's renames back out of order, so that its names tell nothing any more. Journals of
+    /// ext4 and xfs keep their order.
+    pub scrambled: bool,
     pub store_losses: u32,
     pub lives: u32,
     /// Every call is shown: for a replay.
@@ -119,6 +123,7 @@ impl World {
             wanted: BTreeSet::new(),
             removed: BTreeSet::new(),
             power_losses: 0,
+            scrambled: false,
             store_losses: 0,
             lives: 0,
             traced: crate::sys::places::variable("LONGSHORE_SIM_TRACE").is_some(),
@@ -275,9 +280,37 @@ impl World {
         self.arm();
         if kind == Crash::Power {
             self.power_losses += 1;
+            let ids = self.docker.ids();
+            let before: Vec<u64> = ids.iter().map(|id| self.docker.generation(id)).collect();
             self.docker.power_lost();
             self.restart_engine();
+            for (id, before) in ids.iter().zip(before) {
+                self.scrambled |= self.docker.generation(id) < before || !self.in_order(id);
+            }
         }
+    }
+
+    /// Whether the names of a log's files tell their order: by the numbers of their first lines.
+    fn in_order(&self, id: &str) -> bool {
+        let directory = self.docker.directory(id);
+        let log = format!("{id}-json.log");
+        let mut first_lines = Vec::new();
+        for name in self.os.engine_list(&directory).unwrap_or_default() {
+            let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(&log)) else { continue };
+            let number = rest.trim_start_matches('.').trim_end_matches(".gz");
+            let Ok(mut bytes) = self.os.engine_read(directory.join(&name)) else { continue };
+            if rest.ends_with(".gz") {
+                let mut inflated = Vec::new();
+                let _ = std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&bytes[..]), &mut inflated);
+                bytes = inflated;
+            }
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let line = text.split("line ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+            first_lines.push((std::cmp::Reverse(number.parse::<u64>().unwrap_or(0)), line));
+        }
+        first_lines.sort();
+        let lines: Vec<u64> = first_lines.into_iter().filter_map(|(_, line)| line).collect();
+        lines.is_sorted()
     }
 
     fn restart_engine(&mut self) {
@@ -323,23 +356,24 @@ impl World {
         panic!("still moving after {STEPS_MAX} steps");
     }
 
-    /// SIGTERM: it ends by itself, soon.
-    pub fn drain(&mut self) {
+    /// SIGTERM: it ends by itself, soon. False if something kept it from that, and its time was over.
+    pub fn drain(&mut self) -> bool {
         let lives = self.lives;
         let hints = Hints { stop: true, ..Hints::default() };
-        for _ in 0..STEPS_MAX {
-            self.step_with(&hints);
+        let deadline = self.os.monotonic() + DRAIN_MAX;
+        while self.os.monotonic() < deadline {
+            let moved = self.step_with(&hints);
             if self.lives != lives || self.agent.is_none() {
                 break; // It crashed instead.
             }
             if self.agent.as_ref().is_some_and(Agent::is_done) {
                 break;
             }
-            self.os.advance(STEP);
+            self.os.advance(if moved { STEP } else { STEP * 20 });
         }
         let ended = self.agent.as_ref().is_none_or(|agent| self.lives != lives || agent.is_done());
-        assert!(ended, "the drain doesn't end");
         self.end_life();
+        ended
     }
 
     /// `kill -9`.

@@ -6,7 +6,7 @@ use std::io;
 
 use twox_hash::XxHash3_64;
 
-use crate::config::limits::{SEARCH_BYTES_MAX, SEEK_LINES_MAX, STASH_BYTES_MAX};
+use crate::config::limits::{SEARCH_BYTES_MAX, SEARCHED_BYTES_MAX, SEEK_LINES_MAX, STASH_BYTES_MAX};
 use crate::sink::Place;
 use crate::sink::existing::{Existing, open_segment, segments};
 use crate::sink::file::Output;
@@ -40,6 +40,8 @@ pub struct Replay<O: Os> {
     repair: Repair,
     stash: Vec<u8>,
     stash_ends: Vec<usize>,
+    /// Bytes of output looked through for records that were not where they should be.
+    searched_bytes: u64,
     /// Lines of the output that no record of the source rendered.
     pub unmatched_bytes: u64,
     pub repaired_bytes: u64,
@@ -47,7 +49,15 @@ pub struct Replay<O: Os> {
 
 impl<O: Os> Replay<O> {
     pub fn new(existing: Existing<O>, repair: Repair) -> Replay<O> {
-        Replay { existing, repair, stash: Vec::new(), stash_ends: Vec::new(), unmatched_bytes: 0, repaired_bytes: 0 }
+        Replay {
+            existing,
+            repair,
+            stash: Vec::new(),
+            stash_ends: Vec::new(),
+            searched_bytes: 0,
+            unmatched_bytes: 0,
+            repaired_bytes: 0,
+        }
     }
 
     /// Where the next record should stand.
@@ -62,6 +72,7 @@ impl<O: Os> Replay<O> {
             output.count_existing(there);
             self.existing.consume(n_there);
             if n_there == record.len() {
+                self.drop_stash(); // A later record is there: the operator took those before it away.
                 return Ok(Offer::Present);
             }
             if n_there == 0 || self.existing.is_at_end()? {
@@ -92,18 +103,22 @@ impl<O: Os> Replay<O> {
 
     /// Looks for the record further on: lines between are the only copy of what the engine lost.
     fn search(&mut self, output: &mut Output<O>, record: &[u8]) -> io::Result<Offer> {
+        self.searched_bytes += SEARCH_BYTES_MAX as u64;
         let rest = self.existing.peek(SEARCH_BYTES_MAX)?;
-        match find_line(rest, record) {
+        self.searched_bytes -= (SEARCH_BYTES_MAX - rest.len()) as u64;
+        let is_whole_rest = rest.len() < SEARCH_BYTES_MAX;
+        match find_line(rest, record).filter(|found| is_whole_rest || found.already == record.len()) {
             Some(Match { at, already }) => {
                 let n_bytes = at + already.min(record.len());
                 output.count_existing(&rest[..n_bytes]);
                 self.unmatched_bytes += at as u64;
                 self.existing.consume(n_bytes);
-                self.stash.clear();
-                self.stash_ends.clear();
+                self.drop_stash();
                 if already == record.len() { Ok(Offer::Present) } else { Ok(Offer::Ends { already }) }
             }
-            None if self.stash.len() + record.len() > STASH_BYTES_MAX => Ok(Offer::GiveUp),
+            None if self.stash.len() + record.len() > STASH_BYTES_MAX || self.searched_bytes > SEARCHED_BYTES_MAX => {
+                Ok(Offer::GiveUp)
+            }
             None => {
                 self.stash.extend_from_slice(record);
                 self.stash_ends.push(self.stash.len());
@@ -112,9 +127,14 @@ impl<O: Os> Replay<O> {
         }
     }
 
+    fn drop_stash(&mut self) {
+        self.stash.clear();
+        self.stash_ends.clear();
+    }
+
     /// Ends the comparison: counts what is left of the output, and gives the records that are not in it, with a newline
     /// before them when the output's last line has none.
-    pub fn finish(mut self, output: &mut Output<O>) -> io::Result<(Vec<u8>, Vec<usize>)> {
+    pub fn finish(&mut self, output: &mut Output<O>) -> io::Result<(Vec<u8>, Vec<usize>)> {
         let mut last = b'\n';
         loop {
             let rest = self.existing.peek(SEARCH_BYTES_MAX)?;
@@ -128,7 +148,7 @@ impl<O: Os> Replay<O> {
             self.existing.consume(n_bytes);
         }
         if last == b'\n' {
-            return Ok((self.stash, self.stash_ends));
+            return Ok((std::mem::take(&mut self.stash), std::mem::take(&mut self.stash_ends)));
         }
         // Also when nothing waits yet: what comes later must not be glued to a line whose source is gone.
         let mut bytes = vec![b'\n'];

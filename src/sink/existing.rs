@@ -68,6 +68,8 @@ impl<O: Os> Read for FileReader<O> {
 /// The text from a place on. No line lies in two segments, so neither does what is peeked at.
 pub struct Existing<O: Os> {
     os: O,
+    /// The path of the current file.
+    path: PathBuf,
     later: VecDeque<Segment>,
     reader: Option<Box<dyn Read + Send>>,
     buffer: Vec<u8>,
@@ -88,8 +90,16 @@ impl<O: Os> Existing<O> {
         if !there && place.offset > 0 {
             return Ok(None);
         }
-        let mut existing =
-            Existing { os: os.clone(), later, reader: None, buffer: Vec::new(), start: 0, place, segment_ended: true };
+        let mut existing = Existing {
+            os: os.clone(),
+            path: path.to_owned(),
+            later,
+            reader: None,
+            buffer: Vec::new(),
+            start: 0,
+            place,
+            segment_ended: true,
+        };
         if there {
             existing.next_segment(place.offset)?;
         }
@@ -142,9 +152,26 @@ impl<O: Os> Existing<O> {
         Ok(())
     }
 
+    fn look_again(&mut self, number: u64) -> io::Result<()> {
+        let current = self.later.back().map_or(number, |last| last.number);
+        let mut later: VecDeque<Segment> = segments(&self.os, &self.path, current)?.into();
+        later.retain(|segment| segment.number >= number);
+        self.later = later;
+        Ok(())
+    }
+
     fn next_segment(&mut self, offset: u64) -> io::Result<()> {
-        let segment = self.later.pop_front().expect("asked for only when there is one");
-        self.reader = Some(open_segment(&self.os, &segment, offset)?);
+        let segment = self.later.front().cloned().expect("asked for only when there is one");
+        let opened = match open_segment(&self.os, &segment, offset) {
+            // It was compressed meanwhile, or pruned: look again how it stands.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.look_again(segment.number)?;
+                return Ok(());
+            }
+            other => other?,
+        };
+        self.later.pop_front();
+        self.reader = Some(opened);
         self.place = Place { segment: segment.number, offset };
         self.segment_ended = false;
         self.buffer.clear();

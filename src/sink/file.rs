@@ -99,10 +99,10 @@ impl<O: Os> Output<O> {
         self.unsynced
     }
 
-    /// What makes everything up to here durable; `None` while there is no file.
-    pub fn sync(&self) -> Option<Sync<O>> {
+    /// What makes everything up to here durable.
+    pub fn sync(&self) -> Sync<O> {
         let directory = if self.named { None } else { self.path.parent().map(Path::to_owned) };
-        self.file().map(|file| Sync { file: file.clone(), directory })
+        Sync { file: self.file().cloned(), path: self.path.clone(), directory }
     }
 
     /// A sync is through. `all`: nothing was written since it was asked for.
@@ -154,6 +154,24 @@ impl<O: Os> Output<O> {
             self.current = Some((file, stat.id));
         }
         Ok(meddling)
+    }
+
+    /// Whether the file still stands under its name; if not, it is let go. To be asked now and then: a moved file can't
+    /// be told by its descriptor.
+    pub fn check_name(&mut self, os: &O) -> io::Result<Option<Meddling>> {
+        let Some((_, id)) = &self.current else {
+            return Ok(None);
+        };
+        match os.stat(&self.path) {
+            Ok(stat) if stat.id == *id => return Ok(None),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        self.current = None;
+        self.place.offset = 0;
+        self.interval_crc = 0;
+        Ok(Some(Meddling::Removed))
     }
 
     fn check(&mut self, os: &O) -> io::Result<Option<Meddling>> {

@@ -81,7 +81,10 @@ impl<O: Os> Generation<O> {
     fn resume_at(&mut self, os: &O, offset: u64, tail: Option<Fingerprint>) -> io::Result<()> {
         self.proof = vec![0; tail.map_or(0, |tail| tail.bytes as usize)];
         let read = self.source.read_at(os, offset - self.proof.len() as u64, &mut self.proof)?;
-        self.proof.truncate(read);
+        if read < self.proof.len() {
+            self.proof.clear();
+            return Err(ended_early()); // A part of a proof proves nothing.
+        }
         self.offset = offset;
         self.quiet_at = None;
         Ok(())
@@ -149,6 +152,14 @@ impl<O: Os> Lineage<O> {
         self.drained.iter().copied()
     }
 
+    /// Heads that an earlier life read to their end.
+    pub fn remember_drained(&mut self, heads: &[Fingerprint]) {
+        let ours = std::mem::take(&mut self.drained);
+        for head in heads.iter().copied().chain(ours) {
+            self.remember(Some(head));
+        }
+    }
+
     pub fn generations(&self) -> impl Iterator<Item = &Generation<O>> {
         self.generations.iter()
     }
@@ -178,7 +189,7 @@ impl<O: Os> Lineage<O> {
     pub fn look(&mut self, os: &O) -> io::Result<Look> {
         let stat = match os.stat(&self.log()) {
             Ok(stat) => stat,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Missing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.look_behind(os),
             Err(error) => return Err(error),
         };
         if stat.kind != Kind::File {
@@ -190,81 +201,120 @@ impl<O: Os> Lineage<O> {
         self.open_newer(os)
     }
 
+    /// No file stands under the log's name. Rotated siblings may, and when nothing is held they are all that can be read.
+    fn look_behind(&mut self, os: &O) -> io::Result<Look> {
+        if !self.generations.is_empty() {
+            return Ok(Look::Missing);
+        }
+        match self.open_newer(os) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Look::Missing), // The directory is gone too.
+            other => other,
+        }
+    }
+
     /// Opens what is new, from the current file down to the first incarnation we know. In this order a rotation on the
     /// way shows a file twice but never hides one.
     fn open_newer(&mut self, os: &O) -> io::Result<Look> {
-        let mut newer = Vec::new();
-        let Some(current) = self.open_plain(os, &self.log())? else {
-            return Ok(Look::Missing);
-        };
-        let newest = current.id;
-        if !self.knows(os, &mut newer, current)? {
-            for sibling in siblings(&self.id, &os.list(&self.directory)?) {
-                if newer.iter().any(|(number, _)| *number == Some(sibling.number)) {
-                    continue; // Its plain twin was taken: the compressed one may be half there.
-                }
-                let Some(generation) = self.open_sibling(os, sibling.number, sibling.compressed)? else {
-                    continue;
-                };
-                let known = self.knows_numbered(os, &mut newer, Some(sibling.number), generation)?;
-                if known {
-                    break;
-                }
+        let mut newer: Vec<(Option<u32>, Generation<O>)> = Vec::new();
+        let current = self.open_plain(os, &self.log())?;
+        let newest = current.as_ref().map(|current| current.id);
+        newer.extend(current.map(|current| (None, current)));
+        let siblings = siblings(&self.id, &os.list(&self.directory)?);
+        let mut met = newer.iter().any(|(_, current)| self.holds(current.id));
+        for sibling in siblings {
+            if met {
+                break;
+            }
+            if newer.iter().any(|(number, _)| *number == Some(sibling.number)) {
+                continue; // Its plain twin was taken: the compressed one may be half there.
+            }
+            let Some(mut generation) = self.open_sibling(os, sibling.number, sibling.compressed)? else {
+                continue;
+            };
+            // Compressed it is another inode: only its text tells that it is one of ours.
+            let is_ours = generation.is_compressed() && self.knows_head(os, &mut generation)?;
+            if is_ours || self.holds(generation.id) {
+                met = true;
+            } else if newer.iter().all(|(_, taken)| taken.id != generation.id) {
+                newer.push((Some(sibling.number), generation)); // Not one that a rotation moved on while we looked.
             }
         }
+        self.keep_unknown(os, &mut newer, met)?;
         let n_new = newer.len();
         self.generations.extend(newer.into_iter().rev().map(|(_, generation)| generation));
-        self.newest = Some(newest);
-        Ok(if n_new == 0 { Look::Same } else { Look::Grown(n_new) })
+        if newest.is_some() {
+            self.newest = newest;
+        }
+        Ok(match (newest, n_new) {
+            (None, 0) => Look::Missing,
+            (_, 0) => Look::Same,
+            (_, n_new) => Look::Grown(n_new),
+        })
     }
 
-    fn knows(
-        &mut self,
-        os: &O,
-        newer: &mut Vec<(Option<u32>, Generation<O>)>,
-        generation: Generation<O>,
-    ) -> io::Result<bool> {
-        self.knows_numbered(os, newer, None, generation)
+    fn knows_head(&mut self, os: &O, generation: &mut Generation<O>) -> io::Result<bool> {
+        let Some(head) = generation.learn_head(os)? else {
+            return Ok(false);
+        };
+        for held in &mut self.generations {
+            held.learn_head(os)?;
+        }
+        Ok(self.drained.contains(&head) || self.generations.iter().any(|held| held.head == Some(head)))
     }
 
-    /// Whether `generation` is one we hold or have read; if not, it is taken into `newer`.
-    fn knows_numbered(
-        &mut self,
-        os: &O,
-        newer: &mut Vec<(Option<u32>, Generation<O>)>,
-        number: Option<u32>,
-        mut generation: Generation<O>,
-    ) -> io::Result<bool> {
-        if self.generations.iter().any(|held| held.id == generation.id) {
-            return Ok(true);
-        }
-        if newer.iter().any(|(_, taken)| taken.id == generation.id) {
-            return Ok(false); // A rotation moved it on while we looked.
-        }
-        if let Some(head) = generation.learn_head(os)? {
-            for held in &mut self.generations {
-                held.learn_head(os)?;
+    fn holds(&self, id: FileId) -> bool {
+        self.generations.iter().any(|held| held.id == id)
+    }
+
+    /// Takes away what we hold or have read: the walk that `newer` comes from ends there. When it `met` one of ours that
+    /// is proof enough, and more than heads of plain files can give: pieces of one long line are equal bytes, so the
+    /// heads of several incarnations may be. Otherwise (ours are gone) the first known head ends it.
+    fn keep_unknown(&mut self, os: &O, newer: &mut Vec<(Option<u32>, Generation<O>)>, met: bool) -> io::Result<()> {
+        let mut taken: Vec<(Fingerprint, bool)> = Vec::new();
+        let mut twice = Vec::new();
+        for (ix, (_, generation)) in newer.iter_mut().enumerate() {
+            let Some(head) = generation.learn_head(os)? else {
+                continue;
+            };
+            // The same text plain and compressed: a compression that was cut off left both.
+            let compressed = generation.is_compressed();
+            if taken.iter().any(|(other, other_compressed)| *other == head && (compressed || *other_compressed)) {
+                twice.push(ix);
             }
-            let mut heads = self.generations.iter().filter_map(|held| held.head);
-            if self.drained.contains(&head) || heads.any(|held| held == head) {
-                return Ok(true);
-            }
-            if newer.iter().any(|(_, taken)| taken.head == Some(head)) {
-                return Ok(false);
-            }
+            taken.push((head, compressed));
         }
-        newer.push((number, generation));
-        Ok(false)
+        for ix in twice.into_iter().rev() {
+            newer.remove(ix);
+        }
+        if met {
+            newer.retain(|(_, generation)| !self.holds(generation.id));
+            return Ok(());
+        }
+        let mut n_new = 0;
+        while n_new < newer.len() && !self.knows_head(os, &mut newer[n_new].1)? {
+            n_new += 1;
+        }
+        newer.truncate(n_new);
+        Ok(())
     }
 
     /// Opens `.N` or `.N.gz`. The engine may compress it between the listing and now, so the other form is tried too.
     fn open_sibling(&self, os: &O, number: u32, compressed: bool) -> io::Result<Option<Generation<O>>> {
         let plain = self.directory.join(format!("{}-json.log.{number}", self.id));
         let gzip = self.directory.join(format!("{}-json.log.{number}.gz", self.id));
-        if !compressed && let Some(found) = self.open_plain_sibling(os, &plain)? {
-            return Ok(Some(found));
+        if !compressed && let Some(mut found) = self.open_plain_sibling(os, &plain)? {
+            // A power loss may have emptied it after it was compressed.
+            if found.learn_head(os)?.is_some() || !is_file(os, &gzip)? {
+                return Ok(Some(found));
+            }
+            let Some(file) = open_if_there(os, &gzip)? else {
+                return Ok(Some(found));
+            };
+            let stat = os.stat_open(&file)?;
+            let mut twin = Generation::new(Source::gzip(os, file), stat);
+            return Ok(Some(if twin.learn_head(os)?.is_some() { twin } else { found }));
         }
-        if !is_file(os, &gzip) {
+        if !is_file(os, &gzip)? {
             return self.open_plain_sibling(os, &plain);
         }
         let Some(file) = open_if_there(os, &gzip)? else {
@@ -276,7 +326,7 @@ impl<O: Os> Lineage<O> {
 
     /// A directory or a link under a sibling's name is none: it makes the engine's rotation fail, not us.
     fn open_plain_sibling(&self, os: &O, path: &Path) -> io::Result<Option<Generation<O>>> {
-        if is_file(os, path) { self.open_plain(os, path) } else { Ok(None) }
+        if is_file(os, path)? { self.open_plain(os, path) } else { Ok(None) }
     }
 
     fn open_plain(&self, os: &O, path: &Path) -> io::Result<Option<Generation<O>>> {
@@ -438,6 +488,16 @@ impl<O: Os> Lineage<O> {
         }
     }
 
+    /// Incarnations that an earlier life drained, the oldest first; those held now are read again.
+    pub fn recall(&mut self, drained: &[Fingerprint]) {
+        let is_held = |head: &Fingerprint| self.generations.iter().any(|held| held.head == Some(*head));
+        let earlier = drained.iter().filter(|head| !is_held(head) && !self.drained.contains(head)).copied();
+        let mut all: VecDeque<Fingerprint> = earlier.collect();
+        all.append(&mut self.drained);
+        all.drain(..all.len().saturating_sub(DRAINED_HEADS_MAX));
+        self.drained = all;
+    }
+
     fn remember(&mut self, head: Option<Fingerprint>) {
         if let Some(head) = head {
             self.drained.retain(|known| *known != head);
@@ -507,7 +567,7 @@ impl<O: Os> Generation<O> {
             let read = self.source.read_at(os, self.offset - overlap as u64, window)?;
             if read < overlap && self.source.stat(os)?.size >= self.offset && !self.is_compressed() {
                 // The file isn't shorter: the read was. Bytes that were not seen prove nothing.
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a read ended before the file does"));
+                return Err(ended_early());
             }
             if read < overlap || window[..overlap] != self.proof[..] {
                 return Ok(None);
@@ -516,7 +576,7 @@ impl<O: Os> Generation<O> {
             let fresh = overlap..read;
             let ended = read < window.len();
             if ended && !self.is_compressed() && self.offset + (fresh.len() as u64) < stat.size {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a read ended before the file does"));
+                return Err(ended_early());
             }
             if self.offset == 0 && !self.begins_with_head(&window[fresh.clone()], ended) {
                 return Ok(None); // Nothing was read yet, so no proof tells; what was seen first does.
@@ -531,6 +591,10 @@ impl<O: Os> Generation<O> {
                     return Ok(Some(Chunk::Waste { offset: self.offset, bytes: first as u64 + 1, nul: false }));
                 }
                 self.quiet_at = None;
+                if self.offset == 0 && self.head.is_none() {
+                    let first = memchr::memchr(b'\n', &window[fresh]).unwrap_or(last);
+                    self.head = Some(Fingerprint::of(&window[..=first])); // A copy of it is known by it.
+                }
                 let bytes = overlap..overlap + last + 1;
                 return Ok(Some(Chunk::Lines { offset: self.offset, bytes }));
             }
@@ -606,7 +670,9 @@ impl<O: Os> Lineage<O> {
         let proof_bytes = bytes.min(64);
         let mut proof = vec![0; proof_bytes as usize];
         let read = front.source.read_at(os, end - proof_bytes, &mut proof)?;
-        proof.truncate(read);
+        if read < proof.len() {
+            return Err(ended_early());
+        }
         front.proof = proof;
         front.offset = end;
         front.quiet_at = None;
@@ -614,8 +680,17 @@ impl<O: Os> Lineage<O> {
     }
 }
 
-fn is_file<O: Os>(os: &O, path: &Path) -> bool {
-    os.stat(path).is_ok_and(|stat| stat.kind == Kind::File)
+/// An error is no answer: taken for a no, it would let the half-written compressed twin stand in for the plain file.
+fn is_file<O: Os>(os: &O, path: &Path) -> io::Result<bool> {
+    match os.stat(path) {
+        Ok(stat) => Ok(stat.kind == Kind::File),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn ended_early() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "a read ended before the file does")
 }
 
 fn open_if_there<O: Os>(os: &O, path: &Path) -> io::Result<Option<O::File>> {

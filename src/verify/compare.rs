@@ -6,7 +6,7 @@ use std::io;
 use std::rc::Rc;
 
 use crate::checkpoint::Shape;
-use crate::verify::gap::{Extra, Gap, Known, Missed};
+use crate::verify::gap::{Extra, Gap, Known, Missed, delivered};
 use crate::verify::join::Message;
 use crate::verify::output::{Actual, Actuals, OutputLine};
 use crate::verify::report::ContainerReport;
@@ -122,12 +122,7 @@ impl<'a> Comparison<'a> {
             self.seen_bytes -= line.text.len();
             let shape = &self.known.shapes[self.shape_ix];
             self.gap.matched(missed.hash, shape, &self.known, self.report);
-            let newest = self.known.ranges.last().map_or(0, |range| range.shape_ix);
-            if line.shape_ix == newest {
-                self.report.delivered += 1;
-            } else {
-                self.report.other_settings += 1;
-            }
+            delivered(line.range_ix, &self.known, self.report);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Lines between two places where source and output agree: told apart into what is missing, what is too much, and what
 //! is only somewhere else.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use crate::checkpoint::Shape;
@@ -148,7 +148,7 @@ impl Gap {
         }
     }
 
-    /// The same line on both sides, only not at the same place.
+    /// The same line on both sides. As many as possible are taken to be where they belong; the others were moved.
     fn pair_equal(
         &mut self,
         missed: &mut [Option<Missed>],
@@ -157,18 +157,30 @@ impl Gap {
         known: &Known<'_>,
         report: &mut ContainerReport,
     ) {
-        for slot in missed.iter_mut() {
+        let mut pairs = Vec::new();
+        for (missed_ix, slot) in missed.iter_mut().enumerate() {
             let Some(one) = slot else { continue };
-            let here = by_hash.get_mut(&one.hash).and_then(VecDeque::pop_front);
-            if let Some(found) = here.and_then(|ix| extra[ix].take()) {
-                self.recent.add(one.hash);
-                self.elsewhere(&one.message, finding(Wrong::OutOfOrder, &found, known), known, report);
-                *slot = None;
+            if let Some(extra_ix) = by_hash.get_mut(&one.hash).and_then(VecDeque::pop_front) {
+                pairs.push((missed_ix, extra_ix));
             } else if let Some(mut pooled) = self.pool_extra.take(one.hash) {
                 pooled.what = Wrong::OutOfOrder;
                 self.recent.add(one.hash);
-                self.elsewhere(&one.message, pooled, known, report);
+                elsewhere(&one.message, pooled, known, report);
                 *slot = None;
+            }
+        }
+        let is_free =
+            |missed_ix: usize| missed[missed_ix].as_ref().is_some_and(|one| may_stand_elsewhere(&one.message, known));
+        let bound: Vec<usize> =
+            pairs.iter().filter(|(missed_ix, _)| !is_free(*missed_ix)).map(|(_, extra_ix)| *extra_ix).collect();
+        let in_order: HashSet<usize> = longest_increasing(&bound).into_iter().collect();
+        for (missed_ix, extra_ix) in pairs {
+            let (Some(one), Some(found)) = (missed[missed_ix].take(), extra[extra_ix].take()) else { continue };
+            self.recent.add(one.hash);
+            if in_order.contains(&extra_ix) {
+                delivered(found.range_ix, known, report);
+            } else {
+                elsewhere(&one.message, finding(Wrong::OutOfOrder, &found, known), known, report);
             }
         }
         for slot in extra.iter_mut() {
@@ -180,15 +192,6 @@ impl Gap {
                 report.found(finding(Wrong::Repeated, one, known));
                 *slot = None;
             }
-        }
-    }
-
-    /// A message that no byte ended goes out when the agent decides so: either place is right.
-    fn elsewhere(&self, message: &Message, finding: Finding, known: &Known<'_>, report: &mut ContainerReport) {
-        if !message.ended || known.lenient && message.pieces.len() > 1 {
-            report.delivered += 1;
-        } else {
-            report.found(finding);
         }
     }
 
@@ -306,6 +309,52 @@ impl Gap {
             report.found(overflow);
         }
     }
+}
+
+/// A message that no byte ended goes out when the agent decides so: either place is right.
+fn may_stand_elsewhere(message: &Message, known: &Known<'_>) -> bool {
+    !message.ended || known.lenient && message.pieces.len() > 1
+}
+
+fn elsewhere(message: &Message, finding: Finding, known: &Known<'_>, report: &mut ContainerReport) {
+    if may_stand_elsewhere(message, known) {
+        report.delivered += 1;
+    } else {
+        report.found(finding);
+    }
+}
+
+/// A line that is where it should be, under the settings of its range.
+pub fn delivered(range_ix: usize, known: &Known<'_>, report: &mut ContainerReport) {
+    let shape_ix = |range: &Range| range.shape_ix;
+    if known.ranges.get(range_ix).map(shape_ix) == known.ranges.last().map(shape_ix) {
+        report.delivered += 1;
+    } else {
+        report.other_settings += 1;
+    }
+}
+
+/// The values of a longest increasing subsequence.
+fn longest_increasing(values: &[usize]) -> Vec<usize> {
+    let mut ends: Vec<usize> = Vec::new(); // By length: the index of the smallest last value.
+    let mut before: Vec<Option<usize>> = Vec::with_capacity(values.len());
+    for (ix, value) in values.iter().enumerate() {
+        let length = ends.partition_point(|end| values[*end] < *value);
+        before.push(length.checked_sub(1).map(|shorter| ends[shorter]));
+        if length == ends.len() {
+            ends.push(ix);
+        } else {
+            ends[length] = ix;
+        }
+    }
+    let mut longest = Vec::new();
+    let mut at = ends.last().copied();
+    while let Some(ix) = at {
+        longest.push(values[ix]);
+        at = before[ix];
+    }
+    longest.reverse();
+    longest
 }
 
 /// Takes the parts away as they are found. Tries the longest first.
@@ -448,5 +497,25 @@ impl Recent {
 
     fn has(&self, hash: u64) -> bool {
         self.counts.contains_key(&hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_as_possible_stay_where_they_are() {
+        assert!(longest_increasing(&[]).is_empty());
+        assert_eq!(longest_increasing(&[1, 0]), [0]);
+        assert_eq!(longest_increasing(&[5, 0, 1, 2, 3]), [0, 1, 2, 3]);
+        assert_eq!(longest_increasing(&[0, 4, 1, 5, 2]), [0, 1, 2]);
+    }
+
+    #[test]
+    fn lines_are_alike_at_both_ends() {
+        assert_eq!(alike(b"abc", b"abc"), 3);
+        assert_eq!(alike(b"aXc", b"aYYc"), 2);
+        assert_eq!(alike(b"", b"a"), 0);
     }
 }

@@ -54,11 +54,6 @@ impl Message {
         self.pieces.last().map(|piece| piece.spot).unwrap_or_default()
     }
 
-    /// About how much memory it takes.
-    pub fn bytes(&self) -> usize {
-        self.text.len() + self.pieces.iter().filter_map(|piece| piece.line.as_ref()).map(Vec::len).sum::<usize>() + 128
-    }
-
     pub fn is_filtered(&self, shape: &Shape) -> bool {
         shape.since_ns.is_some_and(|since| self.time.unix_ns() < since)
     }

@@ -74,10 +74,6 @@ impl Output {
         self.rotated.iter().copied().chain(current).find(|there| *there >= number)
     }
 
-    pub fn is_current(&self, number: u64) -> bool {
-        self.current.as_ref().is_some_and(|(_, current, _)| *current == number)
-    }
-
     /// `None`: it was pruned since we looked.
     fn open(&self, number: u64, offset: u64) -> io::Result<Option<Lines>> {
         let lines = |reader: Box<dyn Read>, offset| Ok(Some(Lines::new(reader, offset, LINE_BYTES_MAX, Nuls::Text)));

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-use crate::harness::{Longshore, PATIENCE, assert_same, exit_within, finish, until, within};
+use crate::harness::{Longshore, PATIENCE, assert_same, finish, until, within};
 
 /// Text that must not appear in anything the agent writes.
 const SECRET: &str = "root:$6$not-for-your-eyes";
@@ -175,7 +175,8 @@ fn unharmed<T>(engine: &Engine, agent: &Longshore, work: impl FnOnce() -> T) -> 
         assert_eq!(before.get(path), Some(is), "{} changed", path.display());
     }
     let root = agent.log_path().parent().expect("the agent's directories have one").to_owned();
-    let mut beside: Vec<_> = fs::read_dir(&root).expect("list the agent's directories").map(|e| e.unwrap().file_name()).collect();
+    let mut beside: Vec<_> =
+        fs::read_dir(&root).expect("list the agent's directories").map(|e| e.unwrap().file_name()).collect();
     beside.retain(|name| !["logs", "state", "agent.log"].map(Into::into).contains(name));
     assert!(beside.is_empty(), "written beside log-path: {beside:?}");
     done
@@ -206,6 +207,15 @@ fn assert_secret_stays(agent: &Longshore, own_words: &str) {
     assert!(!own_words.contains(SECRET), "the secret is in the agent's own log: {own_words}");
 }
 
+/// What hostile names would do to the terminal of whoever looks.
+fn assert_commands_no_terminal(done: &Output) {
+    for shown in [&done.stdout, &done.stderr] {
+        let shown = String::from_utf8_lossy(shown);
+        let control = shown.chars().find(|character| character.is_control() && *character != '\n');
+        assert!(control.is_none(), "{control:?} is in {:?}", shown);
+    }
+}
+
 fn stderr(done: &Output) -> String {
     String::from_utf8_lossy(&done.stderr).into_owned()
 }
@@ -215,7 +225,8 @@ fn backfill(agent: &Longshore) -> Output {
 }
 
 /// A backfill, and the most memory it was seen to hold.
-fn backfill_measured(engine: &Engine, agent: &Longshore) -> (Output, u64) {
+fn backfill_measured(engine: &Engine, agent: &Longshore, args: &[&str]) -> (Output, u64) {
+    let said = tempfile::NamedTempFile::new().expect("a file for stderr");
     let mut child = longshore("backfill")
         .arg("--containers-dir")
         .arg(engine.containers_dir())
@@ -224,9 +235,10 @@ fn backfill_measured(engine: &Engine, agent: &Longshore) -> (Output, u64) {
         .arg("--state-dir")
         .arg(agent.state_dir())
         .args(["--progress", "never"])
+        .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(fs::File::create(engine.root.path().join("stderr")).expect("a file for stderr"))
+        .stderr(said.reopen().expect("a second handle"))
         .spawn()
         .expect("start longshore backfill");
     let (mut peak, mut status) = (0, None);
@@ -239,8 +251,7 @@ fn backfill_measured(engine: &Engine, agent: &Longshore) -> (Output, u64) {
         child.kill().expect("kill a child of ours");
         child.wait().expect("wait for a child of ours");
     }
-    let stderr = fs::read(engine.root.path().join("stderr")).expect("read stderr");
-    fs::remove_file(engine.root.path().join("stderr")).expect("remove what wasn't there before");
+    let stderr = fs::read(said.path()).expect("read stderr");
     let Some(status) = status else { panic!("the backfill does not end: {}", String::from_utf8_lossy(&stderr)) };
     (Output { status, stdout: Vec::new(), stderr }, peak)
 }
@@ -303,7 +314,7 @@ fn no_name_leaves_the_log_path() {
         "-rf".to_owned(),
         "{id}".to_owned(),
         long.clone(),
-        format!("{long}x"),
+        format!("x{long}"),
     ];
     for (ix, name) in names.iter().enumerate() {
         engine.container(name, &records(&format!("container {ix}"), 1, 3));
@@ -324,6 +335,10 @@ fn no_name_leaves_the_log_path() {
             assert!(path.ends_with(".log") && path.split('/').count() == 2 && !path.starts_with('.'), "{path:?}");
         }
     }
+    let table = unharmed(&engine, &agent, || agent.containers(&[]));
+    assert_eq!(table.status.code(), Some(0), "{}", stderr(&table));
+    assert_eq!(String::from_utf8_lossy(&table.stdout).lines().count(), names.len() + 2, "a line for each");
+    assert_commands_no_terminal(&table);
     for n_up in 0..12 {
         let above = agent.log_path().join("../".repeat(n_up)).join(escaped);
         assert!(fs::symlink_metadata(&above).is_err(), "{} was made", above.display());
@@ -367,22 +382,33 @@ fn metadata_that_is_no_use_costs_only_the_name() {
     fs::write(&stolen, config(SECRET)).expect("write what is linked to");
     fs::remove_file(linked.config()).expect("remove a config");
     symlink(&stolen, linked.config()).expect("link a config");
-    let labels: Vec<String> = (0..100_000).map(|number| format!("\"label{number}\":\"some value\"")).collect();
-    let bomb = format!("{{\"Name\":\"/bomb\",\"Config\":{{\"Labels\":{{{}}}}}}}", labels.join(","));
-    with_config(&mut engine, bomb.as_bytes());
+    // As many entries as a file that is read can hold, in as many files as are read at a time.
+    for number in 0..4 {
+        let labels: Vec<String> = (0..350_000).map(|number| format!("\"{number:x}\":\"\"")).collect();
+        let labels = format!("{{\"Labels\":{{{}}}}}", labels.join(","));
+        with_config(&mut engine, format!("{{\"Name\":\"/labels-{number}\",\"Config\":{labels}}}").as_bytes());
+        let env = format!("{{\"Env\":[{}\"\"]}}", "\"\",".repeat(1_300_000));
+        with_config(&mut engine, format!("{{\"Name\":\"/env-{number}\",\"Config\":{env}}}").as_bytes());
+    }
     engine.neighbour();
 
     let agent = Longshore::new(&engine.containers_dir());
-    let (done, peak) = unharmed(&engine, &agent, || backfill_measured(&engine, &agent));
+    let (done, peak) = unharmed(&engine, &agent, || backfill_measured(&engine, &agent, &["--threads", "8"]));
     assert_eq!(done.status.code(), Some(0), "all lines were delivered: {}", stderr(&done));
     assert!(peak > 0 && peak < PEAK_MEMORY_MAX, "{peak} bytes at the peak");
     assert_neighbour(&agent);
-    assert_same("the label bomb", &agent.outputs("bomb"), &lines("text", 1, 3));
+    for number in 0..4 {
+        for name in [format!("labels-{number}"), format!("env-{number}")] {
+            assert_same(&name, &agent.outputs(&name), &lines("text", 1, 3));
+        }
+    }
     for made in nameless.iter().chain([&sparse, &missing, &of_a_directory, &of_a_fifo, &linked]) {
         assert_same(made.short_id(), &agent.outputs(made.short_id()), &lines("text", 1, 3));
         assert!(stderr(&done).contains(made.short_id()), "{} is named: {}", made.short_id(), stderr(&done));
     }
-    assert_secret_stays(&agent, &stderr(&done));
+    let table = unharmed(&engine, &agent, || agent.containers(&[]));
+    assert_eq!(table.status.code(), Some(0), "{}", stderr(&table));
+    assert_secret_stays(&agent, &(stderr(&done) + &stderr(&table) + &String::from_utf8_lossy(&table.stdout)));
 }
 
 // ------------------------------------------------------------------------------- what stands in place of a log
@@ -413,36 +439,38 @@ fn what_is_no_file_is_no_log() {
     let short = engine.root.path().join("s");
     let _bound = std::os::unix::net::UnixListener::bind(&short).expect("bind a socket");
     fs::rename(&short, socket.log()).expect("move the socket");
-    let sibling_link = engine.container("sibling-link", &records("text", 4, 5));
-    symlink(&secret, sibling_link.sibling(".1")).expect("link a sibling");
-    let sibling_pipe = engine.container("sibling-pipe", &records("text", 4, 5));
-    fifo(&sibling_pipe.sibling(".1.gz"));
+    let shouting = replaced(&mut engine, "\u{1b}[2J\r\nerror: all is lost");
+    symlink(&secret, shouting.log()).expect("link a log");
+    // What stands under a sibling's name and is no file is no sibling.
+    let siblings = engine.container("siblings", &records("text", 4, 5));
+    symlink(&secret, siblings.sibling(".1")).expect("link a sibling");
+    fifo(&siblings.sibling(".2"));
+    fifo(&siblings.sibling(".3.gz"));
+    fs::create_dir_all(siblings.sibling(".4").join("inside")).expect("a directory in its place");
     engine.neighbour();
 
     let agent = Longshore::new(&engine.containers_dir());
     let done = unharmed(&engine, &agent, || backfill(&agent));
     assert_eq!(done.status.code(), Some(1), "{}", stderr(&done));
-    for name in ["link", "relative-link", "dangling-link", "pipe", "directory", "socket", "sibling-link", "sibling-pipe"] {
+    const NAMES: [&str; 6] = ["link", "relative-link", "dangling-link", "pipe", "directory", "socket"];
+    for name in NAMES {
         assert!(stderr(&done).contains(&format!("error: {name}: cannot read ")), "{name} is named: {}", stderr(&done));
         assert!(agent.outputs(name).is_empty(), "nothing comes from {name}");
     }
+    assert_commands_no_terminal(&done);
+    assert!(!stderr(&done).contains("error: siblings"), "{}", stderr(&done));
+    assert_same("siblings", &agent.outputs("siblings"), &lines("text", 4, 5));
     assert_neighbour(&agent);
     assert_secret_stays(&agent, &stderr(&done));
 
     // Once the log is one, everything is read.
-    for made in [&link, &relative, &dangling, &pipe, &socket] {
-        fs::remove_file(made.log()).expect("remove what was no log");
-    }
-    fs::remove_dir_all(directory.log()).expect("remove what was no log");
-    for made in [&sibling_link, &sibling_pipe] {
-        let _ = fs::remove_file(made.sibling(".1")).or_else(|_| fs::remove_file(made.sibling(".1.gz")));
-    }
-    for made in [&link, &relative, &dangling, &pipe, &socket, &directory, &sibling_link, &sibling_pipe] {
+    for made in [&link, &relative, &dangling, &pipe, &directory, &socket, &shouting] {
+        let _not_a_directory = fs::remove_dir_all(made.log()).or_else(|_| fs::remove_file(made.log()));
         fs::write(made.log(), records("text", 4, 5)).expect("write a log");
     }
     let done = backfill(&agent);
     assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
-    for name in ["link", "relative-link", "dangling-link", "pipe", "directory", "socket", "sibling-link", "sibling-pipe"] {
+    for name in NAMES {
         assert_same(name, &agent.outputs(name), &lines("text", 4, 5));
     }
     assert_neighbour(&agent);
@@ -457,10 +485,14 @@ fn a_running_agent_says_it_once_and_heals() {
     let pipe = engine.container("pipe", b"");
     fs::remove_file(pipe.log()).expect("remove a log");
     fifo(&pipe.log());
+    let nameless = engine.container("replaced below", &records("text", 1, 3));
+    fs::remove_file(nameless.config()).expect("remove a config");
+    fifo(&nameless.config());
     engine.neighbour();
     let mut agent = Longshore::new(&engine.containers_dir());
     agent.start(&[]);
     agent.wait_for_lines("neighbour", 500);
+    agent.wait_for_lines(nameless.short_id(), 3);
     until("both are named", PATIENCE, || {
         let said = agent.own_log_text();
         ["link", "pipe"].iter().all(|name| said.contains(&format!("container={name}")))
@@ -469,7 +501,12 @@ fn a_running_agent_says_it_once_and_heals() {
     fs::write(made.log(), records("text", 1, 3)).expect("write a log");
     agent.wait_for_lines("link", 3);
     let said = agent.own_log_text();
-    assert_eq!(said.matches("not a regular file; trying again").count() + said.matches("no regular file; trying again").count(), 2, "{said}");
+    assert_eq!(
+        said.matches("not a regular file; trying again").count()
+            + said.matches("no regular file; trying again").count(),
+        2,
+        "{said}"
+    );
     until("it says that it healed", PATIENCE, || agent.own_log_text().contains("healed"));
     // What was never readable is no reason to fail the drain.
     agent.drain();
@@ -548,7 +585,7 @@ fn holes_and_endless_lines_cost_neither_time_nor_memory() {
     engine.neighbour();
 
     let agent = Longshore::new(&engine.containers_dir());
-    let (done, peak) = unharmed(&engine, &agent, || backfill_measured(&engine, &agent));
+    let (done, peak) = unharmed(&engine, &agent, || backfill_measured(&engine, &agent, &[]));
     assert!(peak > 0 && peak < PEAK_MEMORY_MAX, "{peak} bytes at the peak");
     let expected = lines("text", 1, 6);
     for name in ["leading-hole", "hole-between", "hole-in-a-line", "endless-line", "endless-end", "zeros"] {
@@ -593,9 +630,8 @@ fn a_record_is_found_whatever_stands_around_it() {
     let done = unharmed(&engine, &agent, || backfill(&agent));
     assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
     let shown = String::from_utf8_lossy(&agent.outputs("mixed")).into_owned();
-    println!("{shown}\n{}", stderr(&done));
     let text = |number| line("text", number);
-    let expected = [text(1), text(2), text(3), text(4), text(5), line("", 6), text(4), text(8), text(9)].concat();
+    let expected = [text(1), text(2), text(3), text(4), text(5), line("", 6), text(8), text(9)].concat();
     assert_same("mixed", shown.as_bytes(), expected.as_bytes());
     assert_neighbour(&agent);
 }
@@ -627,7 +663,13 @@ fn memory_of_a_running_agent_is_flat() {
 /// Runs a verb to its end on directories of the caller's choice.
 fn ended(verb: &str, containers_dir: &Path, log_path: &Path, state_dir: &Path, more: &[&str]) -> (Option<i32>, String) {
     let mut command = longshore(verb);
-    command.arg("--containers-dir").arg(containers_dir).arg("--log-path").arg(log_path).arg("--state-dir").arg(state_dir);
+    command
+        .arg("--containers-dir")
+        .arg(containers_dir)
+        .arg("--log-path")
+        .arg(log_path)
+        .arg("--state-dir")
+        .arg(state_dir);
     let done = finish(command.args(more), PATIENCE);
     (done.status.code(), stderr(&done))
 }
@@ -722,7 +764,9 @@ fn two_agents_never_share_a_place() {
     agent.wait_for_lines("neighbour", 500);
     let other = engine.root.path().join("other");
     for verb in ["run", "backfill"] {
-        for (log_path, state_dir) in [(&other.join("logs"), &agent.state_dir()), (&agent.log_path(), &other.join("state"))] {
+        for (log_path, state_dir) in
+            [(&other.join("logs"), &agent.state_dir()), (&agent.log_path(), &other.join("state"))]
+        {
             let (code, said) = ended(verb, &engine.containers_dir(), log_path, state_dir, &[]);
             assert_eq!(code, Some(75), "{verb}: {said}");
             let holder = format!("is held by another agent (pid {})", pid_of(&agent));

@@ -6,6 +6,7 @@
 mod harness;
 
 mod fixture;
+mod hostile;
 mod manifest;
 
 mod docker;

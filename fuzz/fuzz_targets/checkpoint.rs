@@ -68,7 +68,7 @@ fn journal(bytes: &[u8]) {
     assert!(read.notes.values().map(Vec::len).sum::<usize>() <= n_lines);
     for (id, notes) in &read.notes {
         for note in notes {
-            assert!(read.last(id, &note.route).is_some());
+            assert!(read.of(id, &note.route).contains(&note));
         }
     }
 }

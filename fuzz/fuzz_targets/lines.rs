@@ -168,7 +168,8 @@ impl Log {
         let text = self.incarnations[original].bytes();
         std::io::Write::write_all(&mut encoder, &text).expect("memory takes everything");
         let mut stored = encoder.finish().expect("memory takes everything");
-        if kind % 3 == 0 {
+        let is_half = kind.is_multiple_of(3);
+        if is_half {
             stored.truncate(stored.len() / 2);
         }
         let file = self.os.file(&gzip);
@@ -176,9 +177,8 @@ impl Log {
         self.by_id.insert(file.id(), original);
         if kind % 3 == 2 {
             self.os.unlink(&plain);
-        } else {
-            self.is_whole &= kind % 3 == 1; // The next rotation may leave only the half one.
         }
+        self.is_whole &= !is_half; // The next rotation may leave only the half one.
     }
 
     fn truncate(&mut self, size: u32) {

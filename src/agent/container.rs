@@ -156,6 +156,8 @@ pub struct Container<O: Os> {
     released: bool,
     /// At least one of its commits is durable.
     stored: bool,
+    /// The output's journal tells its settings.
+    pub(super) noted: bool,
     /// Bytes behind the last whole line when it was last quiet.
     pub rest_bytes: u64,
 }
@@ -194,6 +196,7 @@ impl<O: Os> Container<O> {
             quiet: false,
             released: false,
             stored: false,
+            noted: false,
             rest_bytes: 0,
         }
     }
@@ -640,6 +643,13 @@ impl<O: Os> Container<O> {
                 self.pipe.set_shape(shape.clone());
             }
         }
+        if !over && failed.is_none() {
+            // At the output's end already: what comes next is new, and has the settings of now.
+            match replay.is_over() {
+                Ok(is_over) => over = is_over,
+                Err(error) => failed = Some(error),
+            }
+        }
         let path = failed.is_some().then(|| output.path().to_owned());
         self.batch.advance(n_there); // What was compared is not offered again.
         if let (Some(error), Some(path)) = (failed, path) {
@@ -790,6 +800,7 @@ impl<O: Os> Container<O> {
             .then(|| Epoch { shape: self.pipe.shape().clone(), from: place });
         let mut ladder = self.ladder.clone();
         ladder.epochs.extend(epoch.clone());
+        let epoch = epoch.or_else(|| ladder.epochs.last().filter(|_| !self.noted).cloned());
         let front = self.lineage.front();
         ladder.push(Rung {
             at_ms: (os.wall_ns() / 1_000_000).max(0) as u64,
@@ -831,6 +842,7 @@ impl<O: Os> Container<O> {
             self.released = true;
         }
         self.stored = true;
+        self.noted = true;
         in_flight.barrier
     }
 
@@ -864,6 +876,7 @@ impl<O: Os> Container<O> {
             for epoch in self.ladder.epochs.iter_mut().filter(|epoch| epoch.from.segment == old) {
                 epoch.from.segment = free;
             }
+            self.noted = false; // The journal names the old number.
             // First a commit under the new number, then the rename.
             self.barrier = Some(Barrier::default());
         }

@@ -104,8 +104,9 @@ pub struct Parts<O: Os, C, T, W> {
     pub config: Arc<Config>,
     pub counters: Counters,
     pub health: Health,
-    /// Shared by all agents of one store.
+    /// Shared by all agents of one store, as is the ledger.
     pub sequence: Arc<AtomicU64>,
+    pub ledger: Ledger,
 }
 
 pub struct Agent<O: Os, C: Committer<O>, T: Tidier, W: Watcher> {
@@ -195,7 +196,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             wanting: BTreeSet::new(),
             stored: HashMap::new(),
             routes: routes::routes_of(&rows, &remembered.journal),
-            ledger: Ledger::resume(&remembered.pairs),
+            ledger: parts.ledger,
             first_listing_stored: remembered.pairs.iter().any(|(key, _)| key == commits::FIRST_LISTING_KEY),
             first_listing_seen: false,
             sharing: HashMap::new(),

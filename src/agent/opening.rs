@@ -98,8 +98,11 @@ impl<O: Os> Container<O> {
         }
         let output = Output::find(turn.os, &at.path, at.mode, at.limit, at.segment_min)
             .map_err(|error| Trouble::Output(at.path.clone(), error))?;
-        let drained: &[Fingerprint] = if let Before::Row { row, .. } = &before { &row.drained } else { &[] };
         let opening = Opening { container: &mut *self, at, output, until_ns };
+        let known = match before {
+            Before::Row { row, .. } => Some(row),
+            _ => None,
+        };
         let result = match before {
             Before::Nothing => opening.begin(turn),
             Before::BeginsAtEnd => opening.begin_at_end(turn),
@@ -107,11 +110,14 @@ impl<O: Os> Container<O> {
             Before::Row { row, last_writer: true } => opening.resume(turn, row, row.boot != boot),
             Before::Row { row, last_writer: false } => opening.go_on_behind_another(turn, row),
         };
+        if let (Ok(_), Some(row)) = (&result, known) {
+            self.lineage.remember_drained(&row.drained);
+            self.noted = true;
+        }
         let aligned = result.map_err(|failed| match failed {
             Failed::Source(error) => Trouble::Source(log, error),
             Failed::Output(error) => Trouble::Output(at.path.clone(), error),
         })?;
-        self.lineage.recall(drained);
         Ok(aligned)
     }
 }
@@ -195,9 +201,17 @@ impl<O: Os> Opening<'_, O> {
             reachable.push(is_reachable(turn.os, &self.output, rung.place).map_err(Failed::Output)?);
         }
         let both = |ix: &usize| sources[*ix].is_some() && reachable[*ix];
-        // After another boot everything since the oldest rung is compared, for it may not have reached the disk.
-        let chosen = if rebooted { (0..rungs.len()).find(both) } else { (0..rungs.len()).rfind(both) };
+        // After another boot everything since the oldest rung is compared, for it may not have reached the disk. Else
+        // only the newest place in the source counts: an output that doesn't reach it was cut by the operator.
+        let newest_source = (0..rungs.len()).rfind(|ix| sources[*ix].is_some());
+        let chosen = if rebooted { (0..rungs.len()).find(both) } else { newest_source.filter(|ix| reachable[*ix]) };
         let synced = rungs.iter().rposition(|rung| rung.synced);
+        if !rebooted && chosen.is_none_or(|ix| ix + 1 < rungs.len()) {
+            // What the newest rung owes may have lost its source since: it is only in the row.
+            let at = self.at;
+            settle_owed(turn.os, at, row, false).map_err(Failed::Output)?;
+            self.output = Output::find(turn.os, &at.path, at.mode, at.limit, at.segment_min).map_err(Failed::Output)?;
+        }
         // Below a rung that was on the disk nothing is damaged, so one above it leaves a part uncompared.
         if let Some(ix) = chosen.filter(|ix| !rebooted || synced.is_none_or(|synced| *ix <= synced)) {
             let source = sources.swap_remove(ix).expect("chosen because it matches");
@@ -207,10 +221,12 @@ impl<O: Os> Opening<'_, O> {
         if rebooted {
             return self.after_damage(turn, row, &mut sources, &reachable);
         }
-        if let Some(ix) = (0..rungs.len()).rfind(|ix| sources[*ix].is_some()) {
-            return self.without_output(turn, sources.swap_remove(ix).expect("it matches"));
+        if let Some(ix) = newest_source {
+            let source = sources.swap_remove(ix).expect("it matches");
+            let owed = if reachable[ix] { &[][..] } else { &rungs[ix].owed };
+            return self.without_output(turn, source, owed);
         }
-        self.without_source(turn, row, &reachable)
+        self.without_source(turn, row)
     }
 
     /// Another boot, and no rung holds on both sides up to where the output was on the disk. What was there and isn't is
@@ -226,7 +242,8 @@ impl<O: Os> Opening<'_, O> {
         let known: &[Fingerprint] = synced.map_or(&[], |ix| drained_before(row, ix));
         let heads: Vec<Option<Fingerprint>> = self.container.lineage.generations().map(|held| held.head).collect();
         let is_known = |head: &Option<Fingerprint>| head.is_some_and(|head| known.contains(&head));
-        let begin = heads.iter().position(|head| !is_known(head));
+        // Behind the last one that is known: those in between may have lost their heads.
+        let begin = Some(heads.iter().rposition(is_known).map_or(0, |ix| ix + 1)).filter(|ix| *ix < heads.len());
         // A loss of names may have brought an old incarnation back under the log's name: then only lines tell.
         let came_back = heads.last().is_some_and(is_known);
         // The incarnation that the rung was in is there, without the bytes it read last: the engine lost its own tail.
@@ -234,7 +251,7 @@ impl<O: Os> Opening<'_, O> {
         match (synced, begin) {
             (Some(ix), _) if !reachable[ix] && sources[ix].is_some() => {
                 let source = sources[ix].take().expect("just looked at");
-                return self.without_output(turn, source);
+                return self.without_output(turn, source, &row.ladder.rungs[ix].owed);
             }
             (Some(ix), Some(generation_ix)) if reachable[ix] && !came_back && !lost_tail => {
                 let rung = &row.ladder.rungs[ix];
@@ -248,16 +265,21 @@ impl<O: Os> Opening<'_, O> {
         self.seek(turn, Seek { shapes, began: None, drained: &[], is_known: has_begun(row) })
     }
 
-    /// The source is there, the output is not: the operator's doing, so nothing of it is emitted again.
-    fn without_output(self, turn: &mut Turn<'_, O>, source: Source) -> Result<Aligned, Failed> {
-        let lineage = &mut self.container.lineage;
+    /// The source is there, the output is not: the operator's doing, so nothing of it is emitted again. What was owed may
+    /// never have been written.
+    fn without_output(self, turn: &mut Turn<'_, O>, source: Source, owed: &[u8]) -> Result<Aligned, Failed> {
+        let Opening { container, at, output, until_ns } = self;
+        let lineage = &mut container.lineage;
         lineage.begin_at(turn.os, source.generation_ix, source.offset, source.tail).map_err(Failed::Source)?;
-        self.append_from(turn, source.unfinished)?;
+        Opening { container: &mut *container, at, output, until_ns }.append_from(turn, source.unfinished)?;
+        container.batch.extend_lines(owed);
         Ok(Aligned::Resumed)
     }
 
     /// No rung's bytes are in any incarnation. What was never looked at is read from its beginning.
-    fn without_source(mut self, turn: &mut Turn<'_, O>, row: &Row, reachable: &[bool]) -> Result<Aligned, Failed> {
+    /// Nothing of that can be in the output, for no commit names it, and nothing is compared: unless the newest rung
+    /// stood before the first line of a log, which may have been written since.
+    fn without_source(mut self, turn: &mut Turn<'_, O>, row: &Row) -> Result<Aligned, Failed> {
         let heads: Vec<_> = row.ladder.rungs.iter().filter_map(|rung| rung.head).collect();
         let mut begun_before = false;
         for generation in self.container.lineage.generations() {
@@ -273,16 +295,15 @@ impl<O: Os> Opening<'_, O> {
             note_gap(turn, self.container);
         }
         let source = oldest_unread(turn, self.container, row)?;
-        let newest_there = (0..reachable.len()).rfind(|ix| reachable[*ix]);
-        let Some(ix) = newest_there else {
-            let lineage = &mut self.container.lineage;
-            lineage.begin_at(turn.os, source.generation_ix, 0, None).map_err(Failed::Source)?;
-            let unfinished = row.ladder.newest().map(|rung| rung.unfinished.clone()).unwrap_or_default();
-            self.append_from(turn, unfinished)?;
-            return Ok(if begun { Aligned::Gap } else { Aligned::Resumed });
-        };
-        let rung = row.ladder.rungs[ix].clone();
-        self.replay(turn, row, &rung, Some(source), Repair::Never)?;
+        if let Some(rung) = row.ladder.newest().filter(|rung| rung.head.is_none())
+            && is_reachable(turn.os, &self.output, rung.place).map_err(Failed::Output)?
+        {
+            self.replay(turn, row, rung, Some(source), Repair::Never)?;
+            return Ok(Aligned::Resumed);
+        }
+        let lineage = &mut self.container.lineage;
+        lineage.begin_at(turn.os, source.generation_ix, 0, None).map_err(Failed::Source)?;
+        self.append_from(turn, source.unfinished)?;
         Ok(if begun { Aligned::Gap } else { Aligned::Resumed })
     }
 

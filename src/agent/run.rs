@@ -16,6 +16,7 @@ use crate::checkpoint::store::{Opened, SledStore, StoreError};
 use crate::cli::{Exit, Failure};
 use crate::config::limits::DRAIN_MAX;
 use crate::config::{Compression, Config};
+use crate::loss::Ledger;
 use crate::sink::journal;
 use crate::sink::rolling::Form;
 use crate::sink::tidy::{Chore, Retention};
@@ -26,6 +27,9 @@ use crate::sys::watch::{Watch, Watcher};
 use crate::sys::{Kind, Os};
 use crate::telemetry::report::Report;
 use crate::telemetry::{Counters, Health, WatchMode};
+
+/// How long a start waits for a lock that somebody holds.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// What both verbs hold while they work.
 struct Opening {
@@ -82,6 +86,7 @@ pub fn run(config: Config) -> Result<Exit, Failure> {
         counters,
         health,
         sequence: next_sequence(&remembered),
+        ledger: Ledger::resume(&remembered.pairs),
     };
     drop(commits);
     let mut agent = Agent::new(parts, Mode::Run, remembered, None);
@@ -132,6 +137,7 @@ pub fn backfill(config: Config) -> Result<Exit, Failure> {
     let progress = Progress::new(opening.config.progress, &opening.counters);
     let retention = retention(&opening.config);
     let sequence = next_sequence(&opening.remembered);
+    let ledger = Ledger::resume(&opening.remembered.pairs);
     let mut handles = Vec::new();
     for share in shares {
         let inbox = Inbox::new();
@@ -145,6 +151,7 @@ pub fn backfill(config: Config) -> Result<Exit, Failure> {
             counters: opening.counters.clone(),
             health: opening.health.clone(),
             sequence: sequence.clone(),
+            ledger: ledger.clone(),
         };
         let remembered = opening.remembered.clone();
         let (stop, progress) = (stop.clone(), progress.clone());
@@ -292,7 +299,8 @@ fn check_real_places(config: &Config) -> Result<(), Failure> {
 }
 
 fn lock(directory: &Path, name: &str) -> Result<DirectoryLock, Failure> {
-    DirectoryLock::acquire(directory, name).map_err(|error| match &error {
+    // Who only looks (`containers`, `verify`) holds it for a moment.
+    DirectoryLock::acquire_within(directory, name, LOCK_WAIT).map_err(|error| match &error {
         LockError::Held { .. } => Failure::new(Exit::Held, error.to_string())
             .hint("two agents never share a state-dir or a log-path; the old one may still be stopping"),
         LockError::Io { .. } => Failure::new(Exit::CannotCreate, error.to_string()),

@@ -38,7 +38,6 @@ pub struct Output {
     pub route: String,
     pub bytes: Vec<u8>,
     current_bytes: u64,
-    n_segments: usize,
 }
 
 /// Every output there is.
@@ -81,7 +80,6 @@ fn output(os: &crate::sim::os::SimOs, current: &Path, segments: &Segments) -> Ou
         route: current.strip_prefix(OUT).expect("outputs lie below it").to_string_lossy().into_owned(),
         bytes,
         current_bytes: last.len() as u64,
-        n_segments: segments.forms.len(),
     }
 }
 
@@ -347,9 +345,4 @@ fn shown(line: &[u8]) -> String {
     const SHOWN_MAX: usize = 90;
     let text = String::from_utf8_lossy(&line[..line.len().min(SHOWN_MAX)]).into_owned();
     format!("{text:?}{}", if line.len() > SHOWN_MAX { format!(" … {} bytes", line.len()) } else { String::new() })
-}
-
-/// How many segments the outputs have beside their current files.
-pub fn n_segments(world: &World) -> usize {
-    outputs(&world.os).iter().map(|output| output.n_segments).sum()
 }

@@ -180,14 +180,6 @@ impl World {
         }
     }
 
-    pub fn limit(&self) -> u64 {
-        self.config.limit
-    }
-
-    pub fn agent(&self) -> Option<&SimAgent> {
-        self.agent.as_ref()
-    }
-
     fn start_agent(&mut self) {
         let fresh = !self.store_made;
         self.store_made = true;
@@ -227,6 +219,7 @@ impl World {
             watcher: NoWatch,
             config,
             counters: self.counters.clone(),
+            ledger: crate::loss::Ledger::resume(&remembered.pairs),
             health: Health::new(self.os.monotonic()),
             sequence,
         };

@@ -60,6 +60,11 @@ impl<O: Os> Replay<O> {
         }
     }
 
+    /// Whether everything in the output has its partner.
+    pub fn is_over(&mut self) -> io::Result<bool> {
+        Ok(self.stash.is_empty() && self.existing.is_at_end()?)
+    }
+
     /// Where the next record should stand.
     pub fn place(&self) -> Place {
         self.existing.place()

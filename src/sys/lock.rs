@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
@@ -50,6 +51,23 @@ impl DirectoryLock {
         // The pid is only for the message another agent prints: a full disk must not keep this one from starting.
         let _only_for_people = note_pid(&mut file);
         Ok(DirectoryLock { _file: file })
+    }
+}
+
+impl DirectoryLock {
+    /// Tries for so long.
+    pub fn acquire_within(directory: &Path, name: &str, time: Duration) -> Result<DirectoryLock, LockError> {
+        const PAUSE: Duration = Duration::from_millis(20);
+        let mut left = time;
+        loop {
+            match DirectoryLock::acquire(directory, name) {
+                Err(LockError::Held { .. }) if left > PAUSE => {
+                    left -= PAUSE;
+                    std::thread::sleep(PAUSE);
+                }
+                other => return other,
+            }
+        }
     }
 }
 

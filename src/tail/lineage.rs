@@ -488,16 +488,6 @@ impl<O: Os> Lineage<O> {
         }
     }
 
-    /// Incarnations that an earlier life drained, the oldest first; those held now are read again.
-    pub fn recall(&mut self, drained: &[Fingerprint]) {
-        let is_held = |head: &Fingerprint| self.generations.iter().any(|held| held.head == Some(*head));
-        let earlier = drained.iter().filter(|head| !is_held(head) && !self.drained.contains(head)).copied();
-        let mut all: VecDeque<Fingerprint> = earlier.collect();
-        all.append(&mut self.drained);
-        all.drain(..all.len().saturating_sub(DRAINED_HEADS_MAX));
-        self.drained = all;
-    }
-
     fn remember(&mut self, head: Option<Fingerprint>) {
         if let Some(head) = head {
             self.drained.retain(|known| *known != head);

@@ -327,11 +327,11 @@ fn no_name_leaves_the_log_path() {
         assert_neighbour(&agent);
         let outputs = outputs(&agent);
         assert_eq!(outputs.len(), names.len() + 1, "{round}: one output for each container: {:?}", outputs.keys());
-        for ix in 0..names.len() {
+        for (ix, name) in names.iter().enumerate() {
             let expected = lines(&format!("container {ix}"), 1, 3);
-            assert!(outputs.values().any(|output| *output == expected), "{round}: {:?} is delivered", names[ix]);
+            assert!(outputs.values().any(|output| *output == expected), "{round}: {name:?} is delivered");
         }
-        for (path, _) in &outputs {
+        for path in outputs.keys() {
             assert!(path.ends_with(".log") && path.split('/').count() == 2 && !path.starts_with('.'), "{path:?}");
         }
     }
@@ -356,7 +356,7 @@ fn metadata_that_is_no_use_costs_only_the_name() {
     };
     let big = format!("{{\"Name\":\"/big\",\"x\":\"{}\"}}", "x".repeat(100 * MIB));
     let nested = format!("{{\"Name\":\"/nested\",\"Config\":{}", "[".repeat(MIB));
-    let nameless = vec![
+    let nameless = [
         with_config(&mut engine, big.as_bytes()),
         with_config(&mut engine, nested.as_bytes()),
         with_config(&mut engine, b"{\"Name\":\"/cut"),
@@ -546,7 +546,7 @@ fn what_may_not_be_read_is_named() {
     let mut engine = Engine::new();
     let made = engine.container("locked", &records("text", 1, 3));
     engine.neighbour();
-    fs::set_permissions(made.log(), fs::Permissions::from_mode(0)).expect("take the permissions away");
+    fs::set_permissions(made.log(), fs::Permissions::from_mode(0o000)).expect("take the permissions away");
     if fs::File::open(made.log()).is_ok() {
         println!("skipped: permissions don't bind this user");
         return;

@@ -524,7 +524,7 @@ impl<O: Os> Container<O> {
         };
         let last = self.lineage.len() == 1;
         let unlinked = front.stat(turn.os).map_err(|error| self.source_trouble(error))?.links == 0;
-        let gone = last && self.removed && missing && unlinked;
+        let gone = self.removed && missing && unlinked;
         let succeeded =
             !last && self.lineage.successor_is_filled(turn.os).map_err(|error| self.source_trouble(error))?;
         if !gone && !succeeded {
@@ -548,7 +548,7 @@ impl<O: Os> Container<O> {
             loss.detail = damage;
             turn.losses.push(loss);
         }
-        if gone {
+        if gone && last {
             self.pipe.end_open_lines(LatePieces::Impossible, &mut self.batch, turn.tally);
             self.finished = true;
             self.hold_rest_against_output(turn)?;

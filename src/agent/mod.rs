@@ -706,6 +706,13 @@ pub fn remember<O: Os>(
     log_path: &std::path::Path,
 ) -> Result<Remembered, String> {
     let pairs = store.load().map_err(|error| error.to_string())?;
+    if !fresh {
+        let known: std::collections::HashSet<String> =
+            codec::rows(&pairs).0.into_iter().map(|(row, _)| row.id).collect();
+        if let Err(error) = crate::sink::journal::shorten(os, log_path, |id| known.contains(id)) {
+            tracing::warn!(%error, "cannot shorten the outputs' journal");
+        }
+    }
     let journal = Journal::load(os, log_path).unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot read the outputs' journal");
         Journal::default()

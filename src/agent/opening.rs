@@ -355,7 +355,6 @@ impl<O: Os> Opening<'_, O> {
     fn seek(mut self, turn: &mut Turn<'_, O>, seek: Seek<'_>) -> Result<Aligned, Failed> {
         let Seek { mut shapes, began, drained, is_known } = seek;
         shapes.dedup();
-        tracing::info!(container = %self.container.facts.metadata.name, "searching the output's end in the log");
         let directory = self.container.lineage.directory().to_owned();
         let mut sought = None;
         for shape in shapes {
@@ -364,6 +363,7 @@ impl<O: Os> Opening<'_, O> {
                 self.begin_where(turn, began, drained)?;
                 return Ok(Aligned::Fresh);
             };
+            tracing::info!(container = %self.container.facts.metadata.name, "searching the output's end in the log");
             let mut scanned = Lineage::new(&directory, &self.container.id, []);
             scanned.look(turn.os).map_err(Failed::Source)?;
             begin_scan(turn.os, &mut scanned, began, drained).map_err(Failed::Source)?;

@@ -16,6 +16,10 @@ use crate::tail::Fingerprint;
 /// The directory of ours below log-path.
 pub const DIRECTORY: &str = ".longshore";
 const FILE: &str = "outputs.jsonl";
+/// The shorter one, until it takes the place of the long one.
+const SHORTENED: &str = "outputs.jsonl.new";
+/// More than this is never read.
+const READ_BYTES_MAX: u64 = 16 * JOURNAL_BYTES_MAX;
 
 /// A container begins, or goes on under other settings, at a place of an output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,9 +59,11 @@ impl Journal {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(journal),
             Err(error) => return Err(error),
         };
-        let size = os.stat_open(&file)?.size.min(2 * JOURNAL_BYTES_MAX);
-        let mut bytes = vec![0; size as usize];
-        let read = os.read_at(&file, 0, &mut bytes)?;
+        // The newest notes count: of a file that is far too long, its end.
+        let size = os.stat_open(&file)?.size;
+        let start = size.saturating_sub(READ_BYTES_MAX);
+        let mut bytes = vec![0; (size - start) as usize];
+        let read = os.read_at(&file, start, &mut bytes)?;
         for line in bytes[..read].split(|byte| *byte == b'\n') {
             if let Ok(note) = serde_json::from_slice::<Note>(line) {
                 journal.notes.entry(note.id.clone()).or_default().push(note);
@@ -72,11 +78,54 @@ impl Journal {
     }
 }
 
+/// Writes a journal that grew too long anew: every note of a container that `is_known`, and of the others the last one
+/// of each output, which tells its segment numbers. To be called at start, before anything is appended.
+pub fn shorten<O: Os>(os: &O, log_path: &Path, is_known: impl Fn(&str) -> bool) -> io::Result<()> {
+    let (full, short) = (path(log_path), log_path.join(DIRECTORY).join(SHORTENED));
+    match os.stat(&full) {
+        Ok(stat) if stat.size <= JOURNAL_BYTES_MAX => return Ok(()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Cut off between the removal and the rename.
+            return if os.stat(&short).is_ok() { os.rename_new(&short, &full) } else { Ok(()) };
+        }
+        Err(error) => return Err(error),
+    }
+    let mut kept = Vec::new();
+    let mut of_routes: HashMap<String, Note> = HashMap::new();
+    for note in Journal::load(os, log_path)?.notes.into_values().flatten() {
+        if is_known(&note.id) {
+            kept.push(note);
+        } else if of_routes.get(&note.route).is_none_or(|other| other.place < note.place) {
+            of_routes.insert(note.route.clone(), note);
+        }
+    }
+    kept.extend(of_routes.into_values());
+    match os.remove(&short) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    write(os, &short, &kept)?;
+    os.remove(&full)?;
+    os.rename_new(&short, &full)?;
+    os.sync_directory(&log_path.join(DIRECTORY))
+}
+
 /// Appends notes, on the disk when this returns.
 pub fn append<O: Os>(os: &O, log_path: &Path, notes: &[Note]) -> io::Result<()> {
     let directory = log_path.join(DIRECTORY);
     os.create_directories(&directory)?;
-    let file = os.open_output(&directory.join(FILE), 0o600, Create::IfMissing)?;
+    let size = write(os, &directory.join(FILE), notes)?;
+    if size == 0 {
+        os.sync_directory(&directory)?;
+        os.sync_directory(log_path)?;
+    }
+    Ok(())
+}
+
+/// Appends to a file and syncs it. Gives the size it had.
+fn write<O: Os>(os: &O, path: &Path, notes: &[Note]) -> io::Result<u64> {
+    let file = os.open_output(path, 0o600, Create::IfMissing)?;
     let size = os.stat_open(&file)?.size;
     // A newline first: a line that a crash tore stays alone.
     let mut bytes = vec![b'\n'];
@@ -89,9 +138,45 @@ pub fn append<O: Os>(os: &O, log_path: &Path, notes: &[Note]) -> io::Result<()> 
         written += os.write_at(&file, size + written as u64, &bytes[written..])?;
     }
     os.sync(&file)?;
-    if size == 0 {
-        os.sync_directory(&directory)?;
-        os.sync_directory(log_path)?;
+    Ok(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Formatter;
+    use crate::sys::unix::Unix;
+
+    fn note(id: &str, route: &str, segment: u64) -> Note {
+        let shape = Shape { formatter: Formatter::Docker, max_line_bytes: 1 << 20, since_ns: Some(-5) };
+        let (name, place) = ("web".repeat(100), Place { segment, offset: 7 });
+        Note { id: id.to_owned(), name, route: route.to_owned(), place, shape, began: None }
     }
-    Ok(())
+
+    #[test]
+    fn notes_come_back_and_a_long_journal_is_shortened_to_what_counts() {
+        let place = tempfile::tempdir().unwrap();
+        let log_path = place.path();
+        append(&Unix, log_path, &[note("known", "a/a.log", 1)]).unwrap();
+        let n_gone = JOURNAL_BYTES_MAX / 300;
+        let gone: Vec<Note> = (1..=n_gone).map(|ix| note(&format!("gone{ix}"), "b/b.log", ix)).collect();
+        append(&Unix, log_path, &gone).unwrap();
+        shorten(&Unix, log_path, |id| id == "known").unwrap();
+        let journal = Journal::load(&Unix, log_path).unwrap();
+        assert_eq!(journal.of("known", "a/a.log"), [&note("known", "a/a.log", 1)]);
+        let of_gone: Vec<&Note> = journal.notes.values().flatten().filter(|note| note.id != "known").collect();
+        assert_eq!(of_gone, [gone.last().unwrap()]);
+    }
+
+    #[test]
+    fn a_torn_note_harms_none_behind_it() {
+        let place = tempfile::tempdir().unwrap();
+        append(&Unix, place.path(), &[note("a", "a/a.log", 1)]).unwrap();
+        let file = Unix.open_output(&path(place.path()), 0o600, Create::Never).unwrap();
+        let size = Unix.stat_open(&file).unwrap().size;
+        Unix.truncate(&file, size - 10).unwrap();
+        append(&Unix, place.path(), &[note("b", "b/b.log", 2)]).unwrap();
+        let journal = Journal::load(&Unix, place.path()).unwrap();
+        assert_eq!(journal.notes.keys().collect::<Vec<_>>(), ["b"]);
+    }
 }

@@ -523,7 +523,12 @@ impl<O: Os> Lineage<O> {
         let (Some(head), offset, tail, id) = (front.head, front.offset, front.tail(), front.id) else {
             return Ok(None);
         };
-        for sibling in siblings(&self.id, &os.list(&self.directory)?) {
+        let names = match os.list(&self.directory) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None), // Removed, and every copy with it.
+            Err(error) => return Err(error),
+        };
+        for sibling in siblings(&self.id, &names) {
             let Some(mut copy) = self.open_sibling(os, sibling.number, sibling.compressed)? else {
                 continue;
             };

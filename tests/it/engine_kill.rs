@@ -6,16 +6,16 @@ use crate::docker::{engine, mark};
 use crate::harness::{Longshore, assert_same, texts};
 use crate::scripts;
 
-const ROUNDS: u64 = 50;
+const ROUNDS: u64 = 100;
 const SEED: u64 = 0x10f5_0e5d;
 
 /// Two containers whose logs dockerd rotates, one of them compressed, under an agent that rotates and
-/// compresses its outputs, killed 50 times at moments drawn from a seed.
+/// compresses its outputs, killed a hundred times at moments drawn from a seed.
 ///
 /// The containers write some 350 kB a second each, and the engine keeps at least 1.8 MB: five seconds, of
 /// which a restart takes some hundredths. So nothing may be missing.
 #[test]
-fn fifty_kills_under_load_with_rotation_on_both_sides() {
+fn a_hundred_kills_under_load_with_rotation_on_both_sides() {
     let Some(engine) = engine() else { return };
     let plain = ["--log-opt=max-size=200k", "--log-opt=max-file=10"];
     let compressed = ["--log-opt=max-size=200k", "--log-opt=max-file=10", "--log-opt=compress=true"];

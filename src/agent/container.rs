@@ -154,6 +154,8 @@ pub struct Container<O: Os> {
     quiet: bool,
     /// It left its output for another container, or another name; source and open lines stay.
     released: bool,
+    /// The next commit syncs the output.
+    sync_next: bool,
     /// At least one of its commits is durable.
     stored: bool,
     /// The output's journal tells its settings.
@@ -195,6 +197,7 @@ impl<O: Os> Container<O> {
             finished: false,
             quiet: false,
             released: false,
+            sync_next: false,
             stored: false,
             noted: false,
             rest_bytes: 0,
@@ -586,6 +589,7 @@ impl<O: Os> Container<O> {
     fn source_ended(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
         if self.pipe.assembler.has_open_chain() && !self.later && turn.now >= self.moved_at + self.silence() {
             self.pipe.end_open_lines(LatePieces::Possible, &mut self.batch, turn.tally);
+            self.sync_next = true; // A power loss must not lead back to before the decision: no byte repeats it.
             self.undecided = true;
             self.dirty = true;
             self.hold_rest_against_output(turn)?;
@@ -791,7 +795,7 @@ impl<O: Os> Container<O> {
             Some(rotation) => Place { segment: rotation.number + 1, offset: 0 },
             None => output.place(),
         };
-        let overdue = now >= self.synced_at + sync_after || self.ladder.rungs.is_empty() || release;
+        let overdue = now >= self.synced_at + sync_after || self.ladder.rungs.is_empty() || release || self.sync_next;
         let sync = if output.is_unsynced() && overdue && rotation.is_none() { Some(output.sync()) } else { None };
         let synced = sync.is_some() || rotation.is_some() || !output.is_unsynced();
         let crc = output.take_interval_crc();
@@ -814,6 +818,7 @@ impl<O: Os> Container<O> {
             synced,
         });
         self.dirty = false;
+        self.sync_next = false;
         self.in_flight =
             Some(InFlight { ladder: ladder.clone(), barrier, crc, place: in_place, synced: sync.is_some() });
         Ok(Commit { ladder, rotate: rotation, sync, epoch, began: self.began })

@@ -110,8 +110,14 @@ impl<O: Os> Container<O> {
             Before::Row { row, last_writer: true } => opening.resume(turn, row, row.boot != boot),
             Before::Row { row, last_writer: false } => opening.go_on_behind_another(turn, row),
         };
-        if let (Ok(_), Some(row)) = (&result, known) {
-            self.lineage.remember_drained(&row.drained);
+        if let (Ok(aligned), Some(row)) = (&result, known) {
+            let mut drained = row.drained.clone();
+            if *aligned == Aligned::Gap {
+                // The incarnation it was in is gone. A power loss may bring its name back, with what was delivered.
+                let gone = row.ladder.newest().and_then(|rung| rung.head);
+                drained.extend(gone.filter(|head| self.lineage.generations().all(|held| held.head != Some(*head))));
+            }
+            self.lineage.remember_drained(&drained);
             self.noted = true;
         }
         let aligned = result.map_err(|failed| match failed {
@@ -355,7 +361,6 @@ impl<O: Os> Opening<'_, O> {
     fn seek(mut self, turn: &mut Turn<'_, O>, seek: Seek<'_>) -> Result<Aligned, Failed> {
         let Seek { mut shapes, began, drained, is_known } = seek;
         shapes.dedup();
-        let directory = self.container.lineage.directory().to_owned();
         let mut sought = None;
         for shape in shapes {
             let prefer = if shape.formatter.has_time() { Prefer::Latest } else { Prefer::LongestRun };
@@ -364,8 +369,7 @@ impl<O: Os> Opening<'_, O> {
                 return Ok(Aligned::Fresh);
             };
             tracing::info!(container = %self.container.facts.metadata.name, "searching the output's end in the log");
-            let mut scanned = Lineage::new(&directory, &self.container.id, []);
-            scanned.look(turn.os).map_err(Failed::Source)?;
+            let mut scanned = self.container.lineage.reread(turn.os).map_err(Failed::Source)?;
             begin_scan(turn.os, &mut scanned, began, drained).map_err(Failed::Source)?;
             let pipe = Pipe::new(shape.clone(), Unfinished::default(), None);
             if let Some(found) = scan(turn, &mut scanned, pipe, &mut end).map_err(Failed::Source)? {
@@ -485,14 +489,26 @@ fn find_source<O: Os>(os: &O, lineage: &mut Lineage<O>, rung: &Rung) -> io::Resu
     let Some(head) = rung.head else {
         return Ok(None);
     };
+    let source = |generation_ix| Source {
+        generation_ix,
+        offset: rung.offset,
+        tail: rung.tail,
+        unfinished: rung.unfinished.clone(),
+    };
+    let mut is_there = false;
     for (generation_ix, generation) in lineage.generations_mut().enumerate() {
+        is_there |= generation.head == Some(head);
         if generation.head == Some(head) && generation.proves(os, rung.offset, rung.tail)? {
-            return Ok(Some(Source {
-                generation_ix,
-                offset: rung.offset,
-                tail: rung.tail,
-                unfinished: rung.unfinished.clone(),
-            }));
+            return Ok(Some(source(generation_ix)));
+        }
+    }
+    // Its first page may have been lost since; a line at this very place, with its time, tells as much. NULs don't.
+    let Some(tail) = rung.tail.filter(|tail| !is_there && !tail.is_of_nuls()) else {
+        return Ok(None);
+    };
+    for (generation_ix, generation) in lineage.generations_mut().enumerate() {
+        if !generation.is_compressed() && generation.proves(os, rung.offset, Some(tail))? {
+            return Ok(Some(source(generation_ix)));
         }
     }
     Ok(None)

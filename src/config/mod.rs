@@ -378,7 +378,7 @@ mod tests {
             "run --containers-dir /c --log-path /c/out",
             "run --containers-dir /c --log-path /c",
             "run --containers-dir /logs/c --log-path /logs",
-            "run --containers-dir c --log-path /work/x/../c/out",
+            "run --containers-dir c --log-path /srv/x/../c/out",
             "run --containers-dir /c --state-dir /c/./state",
             "run --log-path /a --state-dir /a",
             "run --log-path /a --state-dir /a/state",
@@ -393,7 +393,7 @@ mod tests {
             assert!(resolve(line).is_ok(), "{line}");
         }
         let places = resolve("run --containers-dir c -o ./out/ --state-dir state").unwrap().places;
-        assert_eq!(places.log_path, Path::new("/work/out"));
+        assert_eq!(places.log_path, Path::new("/srv/out"));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
+use crate::config::limits::PROOF_BYTES;
+
 /// A hash of some bytes, with how many they were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Fingerprint {
@@ -16,10 +18,16 @@ impl Fingerprint {
         let length = u32::try_from(bytes.len()).expect("only lines, of at most LINE_BYTES_MAX, are fingerprinted");
         Fingerprint { bytes: length, hash: XxHash3_64::oneshot(bytes) }
     }
+
+    /// Whether it stands for a hole.
+    pub fn is_of_nuls(self) -> bool {
+        let bytes = self.bytes as usize;
+        bytes <= PROOF_BYTES && self == Fingerprint::of(&[0; PROOF_BYTES][..bytes])
+    }
 }
 
 /// The part of a line that proves it: Docker writes the nanosecond time last, so a suffix tells records apart
 /// where a prefix of the same length is equal across generations.
 pub fn proof(line: &[u8]) -> &[u8] {
-    &line[line.len().saturating_sub(crate::config::limits::PROOF_BYTES)..]
+    &line[line.len().saturating_sub(PROOF_BYTES)..]
 }

@@ -140,6 +140,19 @@ impl<O: Os> Lineage<O> {
         }
     }
 
+    /// The same incarnations from their beginnings, by the same descriptors: their names may be gone.
+    pub fn reread(&self, os: &O) -> io::Result<Lineage<O>> {
+        let mut again = Lineage::new(&self.directory, &self.id, []);
+        again.newest = self.newest;
+        for held in &self.generations {
+            let file = held.source.file().clone();
+            let stat = os.stat_open(&file)?;
+            let source = if held.is_compressed() { Source::gzip(os, file) } else { Source::Plain(file) };
+            again.generations.push_back(Generation { head: held.head, ..Generation::new(source, stat) });
+        }
+        Ok(again)
+    }
+
     pub fn log(&self) -> PathBuf {
         self.directory.join(format!("{}-json.log", self.id))
     }

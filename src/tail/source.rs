@@ -62,6 +62,9 @@ impl<O: Os> Source<O> {
             let nuls = text.iter().take_while(|byte| **byte == 0).count();
             if nuls > 0 && nuls == read && read == buffer.len() {
                 start += read as u64;
+                if let Source::Plain(file) = self {
+                    start = os.data_at(file, start)?; // A hole may follow the block.
+                }
                 continue;
             }
             if nuls > 0 {

@@ -574,6 +574,7 @@ fn holes_and_endless_lines_cost_neither_time_nor_memory() {
     const GIB: u64 = 1 << 30;
     let (first, second) = (records("text", 1, 3), records("text", 4, 6));
     sparse(&mut engine, "leading-hole", &[(GIB, &first), (0, &second)]);
+    sparse(&mut engine, "zeros-and-hole", &[(0, &[0; 8192]), (GIB, &first), (0, &second)]);
     sparse(&mut engine, "hole-between", &[(0, &first), (GIB, &second)]);
     sparse(&mut engine, "hole-in-a-line", &[(0, &first), (0, b"{\"log\":\"to"), (GIB / 4, b"\n"), (0, &second)]);
     let endless = [&b"{\"log\":\""[..], &vec![b'x'; 50 * MIB]].concat();
@@ -588,7 +589,9 @@ fn holes_and_endless_lines_cost_neither_time_nor_memory() {
     let (done, peak) = unharmed(&engine, &agent, || backfill_measured(&engine, &agent, &[]));
     assert!(peak > 0 && peak < PEAK_MEMORY_MAX, "{peak} bytes at the peak");
     let expected = lines("text", 1, 6);
-    for name in ["leading-hole", "hole-between", "hole-in-a-line", "endless-line", "endless-end", "zeros"] {
+    for name in
+        ["leading-hole", "zeros-and-hole", "hole-between", "hole-in-a-line", "endless-line", "endless-end", "zeros"]
+    {
         assert_same(name, &agent.outputs(name), &expected);
         assert!(stderr(&done).contains(&format!("container={name}")), "{name} is named: {}", stderr(&done));
     }

@@ -644,7 +644,15 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             && self.wanting.is_empty()
             && self.committer.is_idle()
             && self.retry_of_commits_is_over()
+            && !self.awaits_names()
             && self.slots.values().all(|slot| self.slot_is_done(slot))
+    }
+
+    /// A backfill waits a moment for what couldn't be read.
+    fn awaits_names(&self) -> bool {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let now = self.os.monotonic();
+        self.mode == Mode::Backfill && !self.stopping && self.awaited.values().any(|since| now < *since + PATIENCE)
     }
 
     fn slot_is_done(&self, slot: &Slot<O>) -> bool {
@@ -689,7 +697,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let troubled = self.slots.values().filter_map(|slot| Some((slot, slot.trouble.as_ref()?)));
         let named = troubled.map(|(slot, trouble)| (slot.container.facts.metadata.name.clone(), trouble.to_string()));
         let store = (self.n_commit_failures > 0).then(|| ("state store".to_owned(), "cannot commit".to_owned()));
-        named.chain(store).collect()
+        let nameless = self.awaited.keys().filter(|_| self.mode == Mode::Backfill);
+        let nameless = nameless.map(|id| (id.clone(), "cannot read its config.v2.json".to_owned()));
+        named.chain(store).chain(nameless).collect()
     }
 
     /// Bytes that are still to be read, for a progress bar.

@@ -202,6 +202,9 @@ impl<O: Os> Opening<'_, O> {
         for rung in rungs {
             sources.push(find_source(turn.os, &mut self.container.lineage, rung).map_err(Failed::Source)?);
         }
+        if let Some((last, rung)) = sources.last_mut().zip(rungs.last()).filter(|_| !rebooted) {
+            *last = last.take().or_else(|| behind_drained(self.container, row, rung));
+        }
         let mut reachable = Vec::with_capacity(rungs.len());
         for rung in rungs {
             reachable.push(is_reachable(turn.os, &self.output, rung.place).map_err(Failed::Output)?);
@@ -512,6 +515,16 @@ fn find_source<O: Os>(os: &O, lineage: &mut Lineage<O>, rung: &Rung) -> io::Resu
         }
     }
     Ok(None)
+}
+
+/// A rung without a head stood before the first line of its incarnation, when all before that were drained.
+fn behind_drained<O: Os>(container: &Container<O>, row: &Row, rung: &Rung) -> Option<Source> {
+    let is_drained = |head: Option<Fingerprint>| head.is_some_and(|head| row.drained.contains(&head));
+    let heads: Vec<Option<Fingerprint>> = container.lineage.generations().map(|held| held.head).collect();
+    let generation_ix = heads.iter().rposition(|head| is_drained(*head)).map_or(0, |ix| ix + 1);
+    let unfinished = rung.unfinished.clone();
+    let is_there = rung.head.is_none() && generation_ix < heads.len();
+    is_there.then_some(Source { generation_ix, offset: 0, tail: None, unfinished })
 }
 
 /// The oldest incarnation that was not read to its end before, from its beginning.

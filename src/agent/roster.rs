@@ -233,6 +233,12 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         match named {
             Named::Yes => ReadFacts { facts: Some(facts), wait: false, signature },
             Named::NotYet => ReadFacts { facts: None, wait: self.mode == Mode::Run, signature },
+            Named::Later(error) => {
+                if self.said.say("config", id, now).is_some() {
+                    tracing::warn!(container = %&id[..12], %error, "cannot read config.v2.json now; its lines wait for its name");
+                }
+                ReadFacts { facts: None, wait: true, signature: [None, None] }
+            }
             Named::No { error, unread } => {
                 if self.said.say("config", id, now).is_some() {
                     tracing::warn!(container = %&id[..12], %error, "cannot read config.v2.json: the short id is its name");
@@ -279,6 +285,8 @@ pub(super) enum Named {
     Yes,
     /// Its directory is there before its files: without a log there is nothing to name yet.
     NotYet,
+    /// The machine is short of something, or the disk failed: trying again may tell.
+    Later(String),
     /// Why not.
     No {
         error: String,
@@ -294,6 +302,9 @@ pub(super) fn read_facts<O: Os>(os: &O, hostname: &str, needed: &Needed, id: &st
             let has_log = os.stat(&directory.join(log_file_name(id))).is_ok();
             if error.kind() == io::ErrorKind::NotFound && !has_log {
                 return (nameless(id, hostname), Named::NotYet);
+            }
+            if may_pass(&error) {
+                return (nameless(id, hostname), Named::Later(error.to_string()));
             }
             Err((error.to_string(), true))
         }
@@ -315,9 +326,16 @@ pub(super) fn read_facts<O: Os>(os: &O, hostname: &str, needed: &Needed, id: &st
     }
 }
 
+/// Whether the same read may go well a little later.
+fn may_pass(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let passing = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::IO, Errno::STALE];
+    passing.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 struct ReadFacts {
     facts: Option<Facts>,
-    /// The container is only being made.
+    /// The container is only being made, or can't be read now.
     wait: bool,
     signature: [Option<Stat>; 2],
 }

@@ -311,7 +311,7 @@ mod tests {
             now_ns: 1_764_072_000_000_000_000,
             hostname: "node-1".into(),
             cores: 6,
-            working_dir: "/work".into(),
+            working_dir: "/srv".into(),
             own_id: None,
         }
     }

@@ -270,7 +270,12 @@ fn check_delivered(world: &World, told: &Told<'_>, allowance: Allowance, wrong: 
         }
         let is_there = |later: &Truth| later.pieces.iter().any(|piece| piece.destroyed_ns.is_none());
         let mut later = told.messages[ix + 1..].iter().filter(|later| later.stream == truth.stream);
-        if truth.ending == Ending::NextTime && !later.any(is_there) {
+        let waits = match truth.ending {
+            Ending::NextTime => true,
+            Ending::Stopped => world.docker.is_running(&told.id), // It was started again before the agent looked.
+            _ => false,
+        };
+        if waits && !later.any(is_there) {
             continue; // What ended it is gone: it may still be waiting for silence.
         }
         let decided = allowance.decisions && truth.pieces.len() > 1;

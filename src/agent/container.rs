@@ -1,25 +1,26 @@
 //! One container on its way from log to output: read, render, hold against what the output has, append, and the
 //! commits that each of these must wait for.
 
+mod commit;
+mod reading;
+mod replay;
+
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use memchr::memchr_iter;
-
-use crate::agent::pipe::{Flow, Pipe, Tally};
-use crate::assemble::LatePieces;
+use crate::agent::pipe::{Pipe, Tally};
 use crate::batch::Batch;
-use crate::checkpoint::{Epoch, Ladder, Rung, Shape};
+use crate::checkpoint::{Epoch, Ladder, Shape};
 use crate::config::limits::{OWED_BYTES_MAX, QUANTUM_BYTES, SILENCE, SILENCE_NON_BLOCKING, SILENCE_STOPPED};
 use crate::format::Metadata;
 use crate::loss::{Loss, Reason};
 use crate::sink::Place;
-use crate::sink::align::{Offer, Replay};
+use crate::sink::align::Replay;
 use crate::sink::file::{Meddling, Output};
 use crate::sink::journal::Began;
 use crate::sys::Os;
-use crate::tail::{Chunk, Lineage, Look};
+use crate::tail::{Lineage, Look};
 
 /// What the engine's files say of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -254,6 +255,11 @@ impl<O: Os> Container<O> {
         assert!(self.batch.is_empty(), "an output is left only when nothing is owed");
         let output = Output::find(os, &at.path, at.mode, at.limit, at.segment_min)
             .map_err(|error| Trouble::Output(at.path.clone(), error))?;
+        if self.route != self.ladder_route {
+            // What came before is in another output: without a store the new one is not searched for it.
+            let head = self.lineage.head(os).map_err(|error| self.source_trouble(error))?;
+            self.began = Some(Began { head, offset: self.lineage.front().map_or(0, |front| front.offset) });
+        }
         self.ladder = Ladder::default();
         self.ladder_route = self.route.clone();
         self.pipe.set_shape(self.shape.clone());
@@ -414,37 +420,6 @@ impl<O: Os> Container<O> {
         false
     }
 
-    fn read_on(&mut self, turn: &mut Turn<'_, O>, missing: bool) -> Result<bool, Trouble> {
-        let mut moved = false;
-        loop {
-            if self.later || self.finished || self.batch.len() >= self.batch_max() || self.barrier.is_some() {
-                return Ok(moved);
-            }
-            let chunk = match self.lineage.read(turn.os, turn.buffer) {
-                Ok(chunk) => chunk,
-                Err(error) => return Err(self.source_trouble(error)),
-            };
-            match chunk {
-                Chunk::Lines { offset, bytes } => self.lines(turn, offset, bytes)?,
-                Chunk::Waste { offset, bytes, nul } => self.waste(turn, offset, bytes, nul)?,
-                Chunk::Rewritten { lost } => {
-                    if !lost.is_empty() {
-                        let loss = self.loss(turn, Reason::Truncated, Some(lost.start), Some(lost.end));
-                        turn.losses.push(loss);
-                    }
-                    self.undecided = true;
-                }
-                Chunk::Quiet { rest } => {
-                    self.rest_bytes = rest;
-                    if !self.end_generation(turn, rest, missing)? {
-                        return Ok(moved);
-                    }
-                }
-            }
-            moved = true;
-        }
-    }
-
     /// Silence is counted from here on.
     pub(super) fn opened_at(&mut self, now: Duration) {
         self.moved_at = now;
@@ -464,142 +439,6 @@ impl<O: Os> Container<O> {
         }
     }
 
-    fn lines(&mut self, turn: &mut Turn<'_, O>, offset: u64, bytes: std::ops::Range<usize>) -> Result<(), Trouble> {
-        let batch_max = self.batch_max();
-        let buffer = std::mem::take(turn.buffer);
-        let text = &buffer[bytes];
-        let mut start = 0;
-        let mut last = 0..0;
-        let mut result = Ok(());
-        for newline in memchr_iter(b'\n', text) {
-            let line = &text[start..newline];
-            if self.pipe.line(line, offset + start as u64, &mut self.batch, turn.tally) == Flow::Later {
-                self.later = true;
-                break;
-            }
-            last = start..newline + 1;
-            start = newline + 1;
-            if matches!(self.stage, Stage::Replaying { .. }) {
-                result = self.hold_against_output(turn);
-                if result.is_err() || matches!(self.stage, Stage::Appending { .. }) {
-                    break; // What follows goes by other rules.
-                }
-            } else if self.batch.len() >= batch_max {
-                break;
-            }
-        }
-        if start > 0 {
-            self.lineage.advance(offset + start as u64, &text[last]);
-        }
-        *turn.buffer = buffer;
-        self.note_unparsed(turn);
-        result
-    }
-
-    fn note_unparsed(&mut self, turn: &mut Turn<'_, O>) {
-        for unparsed in std::mem::take(&mut turn.tally.unparsed) {
-            let reason = match unparsed.fault {
-                crate::decode::Fault::Nul => Reason::Nul,
-                _ => Reason::Malformed,
-            };
-            let mut loss = self.loss(turn, reason, Some(unparsed.start), Some(unparsed.end));
-            loss.first_time = unparsed.after.map(|time| time.to_string());
-            loss.detail = unparsed.fault.name().to_owned();
-            turn.losses.push(loss);
-        }
-    }
-
-    fn waste(&mut self, turn: &mut Turn<'_, O>, offset: u64, bytes: u64, nul: bool) -> Result<(), Trouble> {
-        if let Err(error) = self.lineage.pass_over(turn.os, offset, bytes) {
-            return Err(self.source_trouble(error));
-        }
-        let reason = if nul { Reason::Nul } else { Reason::Malformed };
-        let loss = self.loss(turn, reason, Some(offset), Some(offset + bytes));
-        turn.losses.push(loss);
-        Ok(())
-    }
-
-    /// The oldest incarnation gives no more. Goes on to the next one when that is final; true if anything moved.
-    fn end_generation(&mut self, turn: &mut Turn<'_, O>, rest: u64, missing: bool) -> Result<bool, Trouble> {
-        let Some(front) = self.lineage.front() else {
-            self.finished = self.removed;
-            return Ok(false);
-        };
-        let last = self.lineage.len() == 1;
-        let unlinked = front.stat(turn.os).map_err(|error| self.source_trouble(error))?.links == 0;
-        let gone = self.removed && missing && unlinked;
-        let succeeded =
-            !last && self.lineage.successor_is_filled(turn.os).map_err(|error| self.source_trouble(error))?;
-        if !gone && !succeeded {
-            return Ok(false);
-        }
-        if !self.undecided && !self.batch.is_empty() && matches!(self.stage, Stage::Appending { .. }) {
-            self.write(turn)?; // It belongs to an incarnation the last commit knows.
-            if !self.batch.is_empty() || self.barrier.is_some() {
-                return Ok(false);
-            }
-        }
-        if rest > 0 {
-            self.final_rest(turn, rest)?;
-            if self.later {
-                return Ok(false); // Left for a later run, which finds it there.
-            }
-        }
-        if let Some(damage) = self.lineage.front().and_then(|front| front.damage()).map(str::to_owned) {
-            let offset = self.lineage.front().map(|front| front.offset);
-            let mut loss = self.loss(turn, Reason::Damaged, offset, None);
-            loss.detail = damage;
-            turn.losses.push(loss);
-        }
-        if gone && last {
-            self.pipe.end_open_lines(LatePieces::Impossible, &mut self.batch, turn.tally);
-            self.finished = true;
-            self.hold_rest_against_output(turn)?;
-        }
-        self.lineage.pass(turn.os).map_err(|error| self.source_trouble(error))?;
-        self.undecided = true;
-        self.front_is_large = self.lineage.front().is_some_and(|front| {
-            front.is_compressed() || front.stat(turn.os).is_ok_and(|stat| stat.size > OWED_BYTES_MAX as u64)
-        });
-        Ok(true)
-    }
-
-    /// The end of an incarnation that has no newline: a whole record that lost it, or a torn one.
-    fn final_rest(&mut self, turn: &mut Turn<'_, O>, rest: u64) -> Result<(), Trouble> {
-        let (offset, range) = match self.lineage.rest(turn.os, turn.buffer, rest) {
-            Ok(rest) => rest,
-            Err(error) => return Err(self.source_trouble(error)),
-        };
-        if range.is_empty() {
-            return Ok(());
-        }
-        let buffer = std::mem::take(turn.buffer);
-        let text = &buffer[range];
-        if self.pipe.line(text, offset, &mut self.batch, turn.tally) == Flow::Later {
-            self.later = true;
-        } else {
-            self.lineage.advance(offset + text.len() as u64, text);
-        }
-        *turn.buffer = buffer;
-        self.note_unparsed(turn);
-        self.hold_rest_against_output(turn)
-    }
-
-    /// Nothing new came. Lines that no byte will end are ended by decision, and a comparison with the output is over.
-    fn source_ended(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
-        if self.pipe.assembler.has_open_chain() && !self.later && turn.now >= self.moved_at + self.silence() {
-            self.pipe.end_open_lines(LatePieces::Possible, &mut self.batch, turn.tally);
-            self.sync_next = true; // A power loss must not lead back to before the decision: no byte repeats it.
-            self.undecided = true;
-            self.dirty = true;
-            self.hold_rest_against_output(turn)?;
-        }
-        if let Stage::Replaying { .. } = &self.stage {
-            self.end_replay(turn)?;
-        }
-        Ok(())
-    }
-
     /// When an open line that grows no more is ended, counted from its last piece.
     pub fn silence(&self) -> Duration {
         match (self.facts.running, self.facts.non_blocking) {
@@ -607,93 +446,6 @@ impl<O: Os> Container<O> {
             (true, true) => SILENCE_NON_BLOCKING,
             (true, false) => SILENCE,
         }
-    }
-
-    fn hold_rest_against_output(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
-        match self.stage {
-            Stage::Replaying { .. } => self.hold_against_output(turn),
-            _ => Ok(()),
-        }
-    }
-
-    /// Takes from the batch what the output has; when the output ends, the rest is to be appended.
-    pub(super) fn hold_against_output(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
-        let Stage::Replaying { output, replay } = &mut self.stage else {
-            return Ok(());
-        };
-        let mut n_there = 0;
-        let mut over = false;
-        let mut failed = None;
-        for record in self.batch.records() {
-            match replay.offer(turn.os, output, record) {
-                Ok(Offer::Present | Offer::Stashed) => n_there += record.len(),
-                Ok(Offer::Ends { already }) => {
-                    n_there += already;
-                    over = true;
-                }
-                Ok(Offer::GiveUp) => over = true,
-                Err(error) => failed = Some(error),
-            }
-            if failed.is_some() {
-                break;
-            }
-            if over {
-                break;
-            }
-            let place = replay.place();
-            if let Some(shape) = self.ladder.shape_at(place)
-                && shape != self.pipe.shape()
-            {
-                self.pipe.set_shape(shape.clone());
-            }
-        }
-        if !over && failed.is_none() {
-            // At the output's end already: what comes next is new, and has the settings of now.
-            match replay.is_over() {
-                Ok(is_over) => over = is_over,
-                Err(error) => failed = Some(error),
-            }
-        }
-        let path = failed.is_some().then(|| output.path().to_owned());
-        self.batch.advance(n_there); // What was compared is not offered again.
-        if let (Some(error), Some(path)) = (failed, path) {
-            return Err(Trouble::Output(path, error));
-        }
-        if over { self.end_replay(turn) } else { Ok(()) }
-    }
-
-    /// From here on records are appended, after a commit that says so.
-    fn end_replay(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
-        let Stage::Replaying { output, replay } = &mut self.stage else {
-            return Ok(());
-        };
-        let (bytes, ends) = match replay.finish(output) {
-            Ok(rest) => rest,
-            Err(error) => return Err(Trouble::Output(output.path().to_owned(), error)),
-        };
-        let (unmatched, repaired) = (replay.unmatched_bytes, replay.repaired_bytes);
-        if !bytes.is_empty() {
-            let mut batch = Batch::default();
-            batch.extend(&bytes, &ends);
-            let rest: Vec<u8> = self.batch.unwritten().to_vec();
-            batch.extend(&rest, &self.batch.unwritten_ends());
-            self.batch = batch;
-        }
-        if unmatched > 0 {
-            let mut loss = self.loss(turn, Reason::Unmatched, None, None);
-            loss.file = self.ladder_route.clone();
-            loss.detail = format!("{unmatched} bytes of output have no line in the source; they were kept");
-            turn.losses.push(loss);
-        }
-        if repaired > 0 {
-            tracing::warn!(container = %self.facts.metadata.name, bytes = repaired, "output was damaged and is written again");
-        }
-        if let Stage::Replaying { output, .. } = std::mem::replace(&mut self.stage, Stage::Waiting) {
-            self.stage = Stage::Appending { output };
-        }
-        self.barrier = Some(Barrier::default());
-        self.dirty = true;
-        Ok(())
     }
 
     /// Appends whole records while the segment has room and the disk takes them.
@@ -755,135 +507,6 @@ impl<O: Os> Container<O> {
             last_time: None,
             noticed_ns: turn.os.wall_ns(),
             detail: String::new(),
-        }
-    }
-}
-
-/// Commits: what a container stands for right now, and what became of it.
-impl<O: Os> Container<O> {
-    /// Whether a commit would tell something new, and none is on its way.
-    pub fn wants_commit(&self) -> bool {
-        let ready = matches!(self.stage, Stage::Appending { .. });
-        ready && self.in_flight.is_none() && (self.barrier.is_some() || self.dirty)
-    }
-
-    /// The store forgot the row.
-    pub fn commit_again(&mut self) {
-        self.dirty |= self.stored;
-    }
-
-    /// Whether somebody moved the output away. Asked once a commit.
-    pub fn check_output_name(&mut self, os: &O) -> Option<Meddling> {
-        let Stage::Appending { output } = &mut self.stage else {
-            return None;
-        };
-        let meddling = output.check_name(os).unwrap_or(None)?;
-        self.batch.rewind_record();
-        Some(meddling)
-    }
-
-    /// Makes the next rung. `sync_after`: an output that wasn't on the disk for so long is synced with it.
-    pub fn begin_commit(&mut self, os: &O, now: Duration, sync_after: Duration) -> Result<Commit<O>, Trouble> {
-        let barrier = self.barrier;
-        let Barrier { rotate, release } = barrier.unwrap_or_default();
-        let head = self.lineage.head(os).map_err(|error| self.source_trouble(error))?;
-        let Stage::Appending { output } = &mut self.stage else {
-            unreachable!("only an appending container commits");
-        };
-        let rotation = if rotate { output.rotate() } else { None };
-        let place = match &rotation {
-            Some(rotation) => Place { segment: rotation.number + 1, offset: 0 },
-            None => output.place(),
-        };
-        let overdue = now >= self.synced_at + sync_after || self.ladder.rungs.is_empty() || release || self.sync_next;
-        let sync = if output.is_unsynced() && overdue && rotation.is_none() { Some(output.sync()) } else { None };
-        let synced = sync.is_some() || rotation.is_some() || !output.is_unsynced();
-        let crc = output.take_interval_crc();
-        let in_place = output.place();
-        let epoch = (self.ladder.epochs.last().map(|epoch| &epoch.shape) != Some(self.pipe.shape()))
-            .then(|| Epoch { shape: self.pipe.shape().clone(), from: place });
-        let mut ladder = self.ladder.clone();
-        ladder.epochs.extend(epoch.clone());
-        let epoch = epoch.or_else(|| ladder.epochs.last().filter(|_| !self.noted).cloned());
-        let front = self.lineage.front();
-        ladder.push(Rung {
-            at_ms: (os.wall_ns() / 1_000_000).max(0) as u64,
-            head,
-            offset: if head.is_some() { front.map_or(0, |front| front.offset) } else { 0 },
-            tail: if head.is_some() { front.and_then(|front| front.tail()) } else { None },
-            unfinished: self.pipe.assembler.unfinished().clone(),
-            place,
-            owed: self.batch.unwritten().to_vec(),
-            interval_crc: if rotation.is_some() { 0 } else { crc },
-            synced,
-        });
-        self.dirty = false;
-        self.sync_next = false;
-        self.in_flight =
-            Some(InFlight { ladder: ladder.clone(), barrier, crc, place: in_place, synced: sync.is_some() });
-        Ok(Commit { ladder, rotate: rotation, sync, epoch, began: self.began })
-    }
-
-    /// The commit is durable: what waited for it may go on.
-    pub fn committed(&mut self, now: Duration, rotated: Option<crate::sink::rotate::Rotated<O>>) -> Option<Barrier> {
-        let in_flight = self.in_flight.take().expect("a commit ends once");
-        self.ladder = in_flight.ladder;
-        if let Stage::Appending { output } = &mut self.stage {
-            if let Some(rotated) = rotated {
-                output.rotated(rotated);
-                self.synced_at = now;
-            }
-            if in_flight.synced {
-                self.synced_at = now;
-                output.set_synced(output.place() == in_flight.place);
-            }
-        }
-        if in_flight.barrier.is_some() {
-            self.barrier = None;
-            self.undecided = false;
-        }
-        if in_flight.barrier.is_some_and(|barrier| barrier.release) {
-            self.stage = Stage::Waiting;
-            self.released = true;
-        }
-        self.stored = true;
-        self.noted = true;
-        in_flight.barrier
-    }
-
-    /// Nothing was committed; it will be tried again.
-    pub fn commit_failed(&mut self, rotated: Option<crate::sink::rotate::Rotated<O>>) {
-        let in_flight = self.in_flight.take().expect("a commit ends once");
-        self.dirty = true;
-        if let Stage::Appending { output } = &mut self.stage {
-            if let Some(rotated) = rotated {
-                // The segment is ended all the same: only the row is missing.
-                output.rotated(rotated);
-                if let Some(barrier) = &mut self.barrier {
-                    barrier.rotate = false;
-                }
-            } else {
-                let bytes_since = output.place().offset.saturating_sub(in_flight.place.offset);
-                output.restore_interval_crc(in_flight.crc, bytes_since);
-            }
-        }
-    }
-
-    /// The number the segment was to get belongs to a file that isn't ours: it takes the next free one.
-    pub fn renumber(&mut self, free: u64) {
-        self.commit_failed(None);
-        if let Stage::Appending { output } = &mut self.stage {
-            let old = output.place().segment;
-            output.renumber(free);
-            for rung in self.ladder.rungs.iter_mut().filter(|rung| rung.place.segment == old) {
-                rung.place.segment = free;
-            }
-            for epoch in self.ladder.epochs.iter_mut().filter(|epoch| epoch.from.segment == old) {
-                epoch.from.segment = free;
-            }
-            self.noted = false; // The journal names the old number.
-            // First a commit under the new number, then the rename.
-            self.barrier = Some(Barrier::default());
         }
     }
 }

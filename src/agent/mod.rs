@@ -11,9 +11,11 @@ pub mod run;
 pub mod schedule;
 
 mod commits;
+mod ending;
 mod roster;
 mod routes;
 pub mod status;
+mod telling;
 pub mod threads;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -25,14 +27,13 @@ use std::time::Duration;
 use crate::agent::container::{Container, Trouble, Turn, Went};
 use crate::agent::inbox::Hints;
 use crate::agent::pipe::Tally;
-use crate::agent::schedule::{Activity, WatchChange, retry_pause};
+use crate::agent::schedule::{Activity, WatchChange};
 use crate::checkpoint::codec;
 use crate::checkpoint::commit::Committer;
 use crate::checkpoint::store::Store;
 use crate::config::Config;
 use crate::config::limits::{COMMIT_PERIOD, POLL_MAX, ROOT_PERIOD, SWEEP_PERIOD, UNWATCHED_PERIOD};
-use crate::loss::{Ledger, Loss, Reason};
-use crate::sink::file::Meddling;
+use crate::loss::{Ledger, Loss};
 use crate::sink::journal::Journal;
 use crate::sink::tidy::{Chore, Tidier};
 use crate::sys::watch::Watcher;
@@ -408,51 +409,6 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         went
     }
 
-    fn count(&self, tally: &Tally, n_passed: u64) {
-        self.counters.lines_read.inc_by(tally.lines);
-        self.counters.bytes_read.inc_by(tally.bytes);
-        self.counters.records_written.inc_by(tally.records);
-        self.counters.filtered.inc_by(tally.filtered);
-        self.counters.split_lines.inc_by(tally.split);
-        self.counters.late_pieces.inc_by(tally.late);
-        self.counters.bytes_written.inc_by(tally.written_bytes);
-        if n_passed > 0 {
-            self.counters.rotations_seen.of(crate::telemetry::RotationKind::Rename).inc_by(n_passed);
-        }
-    }
-
-    fn take_losses(&mut self, ix: usize, losses: Vec<Loss>) {
-        for loss in losses {
-            let bytes = loss.end.zip(loss.start).map_or(0, |(end, start)| end - start);
-            self.counters.lost(loss.reason, bytes);
-            let now = self.os.monotonic();
-            if self.said.say(loss.reason.name(), &loss.container, now).is_some() {
-                tracing::warn!(container = %loss.name, file = %loss.file, reason = loss.reason.name(), start = loss.start,
-                    end = loss.end, detail = %loss.detail, "bytes that were not delivered");
-            }
-            if let Some(slot) = self.slots.get_mut(&ix) {
-                commits::merge_loss(&mut slot.losses, loss);
-            }
-        }
-    }
-
-    fn say_meddled(&mut self, ix: usize, meddling: Meddling, now: Duration) {
-        let container = &self.slots[&ix].container;
-        let name = container.facts.metadata.name.clone();
-        let id = container.id.clone();
-        if self.said.say("meddling", &id, now).is_some() {
-            match meddling {
-                Meddling::Removed => tracing::warn!(container = %name, "the output was removed; a new file goes on"),
-                Meddling::Shortened { bytes } => {
-                    tracing::warn!(container = %name, bytes, "the output was shortened by somebody else");
-                }
-                Meddling::Lengthened { bytes } => {
-                    tracing::warn!(container = %name, bytes, "somebody else appended to the output");
-                }
-            }
-        }
-    }
-
     fn went(&mut self, ix: usize, went: Went, now: Duration) -> bool {
         if went != Went::Blocked {
             self.heal(ix);
@@ -537,43 +493,6 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         }
     }
 
-    pub(super) fn troubled(&mut self, ix: usize, trouble: Trouble, now: Duration) {
-        let slot = self.slots.get_mut(&ix).expect("it was served");
-        let pause = retry_pause(slot.n_failures);
-        slot.n_failures += 1;
-        let id = slot.container.id.clone();
-        let name = slot.container.facts.metadata.name.clone();
-        if slot.container.wants_commit() {
-            self.wanting.insert(ix);
-        }
-        self.counters.failed(&trouble);
-        if self.said.say(trouble.cause(), &id, now).is_some() {
-            tracing::error!(container = %name, "{trouble}; trying again");
-        }
-        self.health.set(trouble.cause(), trouble.to_string());
-        slot.trouble = Some(trouble);
-        slot.retry_at = now + pause;
-        self.reschedule(ix, now + pause.min(POLL_MAX));
-    }
-
-    pub(super) fn heal(&mut self, ix: usize) {
-        let slot = self.slots.get_mut(&ix).expect("it was served");
-        slot.n_failures = 0;
-        slot.retry_at = Duration::ZERO;
-        let Some(trouble) = slot.trouble.take() else {
-            return;
-        };
-        let cause = trouble.cause();
-        let name = &slot.container.facts.metadata.name;
-        if let Some(suppressed) = self.said.healed(cause, &slot.container.id) {
-            tracing::info!(container = %name, cause, suppressed, "healed");
-        }
-        let others = self.slots.values().any(|slot| slot.trouble.as_ref().is_some_and(|other| other.cause() == cause));
-        if !others {
-            self.health.clear(cause);
-        }
-    }
-
     fn tidy(&mut self, now: Duration) {
         for tidied in self.tidier.poll() {
             self.counters.tidied(&tidied);
@@ -628,84 +547,6 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             self.reschedule(ix, now);
         }
     }
-
-    /// Logs that are neither hot nor in trouble have nothing unread.
-    fn gauge(&self) {
-        let busy = self.slots.iter().filter(|(ix, slot)| self.hot.contains(ix) || slot.trouble.is_some());
-        let lag: u64 = busy.map(|(_, slot)| slot.container.lineage.lag_bytes(&self.os)).sum();
-        self.counters.read_lag_bytes.set(i64::try_from(lag).unwrap_or(i64::MAX));
-        let open: usize = self.slots.values().map(|slot| slot.container.lineage.len()).sum();
-        self.counters.files_open.set(i64::try_from(open).unwrap_or(i64::MAX));
-    }
-
-    /// Whether everything is read, written and committed, as far as it can be.
-    pub fn is_done(&self) -> bool {
-        self.first_listing_seen
-            && self.wanting.is_empty()
-            && self.committer.is_idle()
-            && self.retry_of_commits_is_over()
-            && !self.awaits_names()
-            && self.slots.values().all(|slot| self.slot_is_done(slot))
-    }
-
-    /// A backfill waits a moment for what couldn't be read.
-    fn awaits_names(&self) -> bool {
-        const PATIENCE: Duration = Duration::from_secs(5);
-        let now = self.os.monotonic();
-        self.mode == Mode::Backfill && !self.stopping && self.awaited.values().any(|since| now < *since + PATIENCE)
-    }
-
-    fn slot_is_done(&self, slot: &Slot<O>) -> bool {
-        if !slot.selected && !slot.container.is_open() {
-            return true;
-        }
-        if self.gave_up(slot) {
-            return slot.container.is_committed() || slot.container.is_given_up();
-        }
-        if self.stopping && self.mode == Mode::Backfill {
-            return slot.container.is_committed(); // Interrupted: a second run goes on from here.
-        }
-        let container = &slot.container;
-        if container.is_released() {
-            // It left its output with everything in it, and comes back only for news.
-            return container.is_committed() && !slot.leaving && !container.has_unread(&self.os, self.os.monotonic());
-        }
-        let quiet = match self.mode {
-            Mode::Run => slot.quiet_since_stop,
-            Mode::Backfill => container.is_drained() || container.has_later() && container.is_drained_so_far(),
-        };
-        let open_line = self.mode == Mode::Backfill
-            && container.has_open_line()
-            && !container.facts.running
-            && !container.has_later();
-        let unopened = !container.is_open() && container.lineage.is_empty();
-        unopened || quiet && !open_line && container.is_committed() && !slot.leaving
-    }
-
-    /// A backfill tries a few times, then goes on without.
-    fn gave_up(&self, slot: &Slot<O>) -> bool {
-        self.mode == Mode::Backfill && slot.n_failures >= BACKFILL_TRIES || self.stopping && slot.trouble.is_some()
-    }
-
-    /// A backfill whose state store can't be written ends all the same, and says so.
-    fn retry_of_commits_is_over(&self) -> bool {
-        self.n_commit_failures == 0 || self.mode == Mode::Backfill && self.n_commit_failures >= BACKFILL_TRIES
-    }
-
-    /// What could not be read or written, by container name.
-    pub fn troubles(&self) -> Vec<(String, String)> {
-        let troubled = self.slots.values().filter_map(|slot| Some((slot, slot.trouble.as_ref()?)));
-        let named = troubled.map(|(slot, trouble)| (slot.container.facts.metadata.name.clone(), trouble.to_string()));
-        let store = (self.n_commit_failures > 0).then(|| ("state store".to_owned(), "cannot commit".to_owned()));
-        let nameless = self.awaited.keys().filter(|_| self.mode == Mode::Backfill);
-        let nameless = nameless.map(|id| (id.clone(), "cannot read its config.v2.json".to_owned()));
-        named.chain(store).chain(nameless).collect()
-    }
-
-    /// Bytes that are still to be read, for a progress bar.
-    pub fn lag_bytes(&self) -> u64 {
-        self.slots.values().filter(|slot| slot.selected).map(|slot| slot.container.lineage.lag_bytes(&self.os)).sum()
-    }
 }
 
 /// Loads what a store and a log-path remember.
@@ -728,46 +569,4 @@ pub fn remember<O: Os>(
         Journal::default()
     });
     Ok(Remembered { pairs, fresh, journal })
-}
-
-impl Counters {
-    fn lost(&self, reason: Reason, bytes: u64) {
-        use crate::telemetry::LostReason;
-        let label = match reason {
-            Reason::RotatedAway => LostReason::Rotated,
-            Reason::Truncated => LostReason::Truncated,
-            Reason::HeldMax => LostReason::Shed,
-            Reason::Damaged | Reason::OutputDamaged => LostReason::Damaged,
-            Reason::Malformed | Reason::Nul | Reason::Unmatched | Reason::Ambiguous => {
-                self.parse_error(reason, bytes);
-                return;
-            }
-        };
-        self.lost_bytes.of(label).inc_by(bytes.max(1));
-    }
-
-    fn parse_error(&self, reason: Reason, _bytes: u64) {
-        use crate::telemetry::ParseReason;
-        match reason {
-            Reason::Nul => self.parse_errors.of(ParseReason::Nul).inc(),
-            Reason::Malformed => self.parse_errors.of(ParseReason::Torn).inc(),
-            _ => {}
-        }
-    }
-
-    fn failed(&self, trouble: &Trouble) {
-        let reason = crate::telemetry::IoReason::of(trouble.error());
-        match trouble {
-            Trouble::Source(..) => self.read_failures.of(reason).inc(),
-            Trouble::Output(..) => self.write_failures.of(reason).inc(),
-        }
-    }
-
-    fn tidied(&self, tidied: &crate::sink::tidy::Tidied) {
-        use crate::telemetry::PruneReason;
-        self.compressed.inc_by(tidied.compressed);
-        self.pruned.of(PruneReason::Files).inc_by(tidied.pruned_files);
-        self.pruned.of(PruneReason::Age).inc_by(tidied.pruned_age);
-        self.pruned.of(PruneReason::Total).inc_by(tidied.pruned_total);
-    }
 }

@@ -182,6 +182,10 @@ impl<O: Os> Opening<'_, O> {
                 break;
             }
         }
+        if matching.is_none() && self.tail_is_lost(row) {
+            let shapes = shapes_of(&row.ladder, &self.container.shape);
+            return self.seek(turn, Seek { shapes, began: None, drained: &row.drained, is_known: false });
+        }
         let gap = matching.is_none() && has_begun(row);
         let source = match matching {
             Some(source) => source,
@@ -202,9 +206,18 @@ impl<O: Os> Opening<'_, O> {
         for rung in rungs {
             sources.push(find_source(turn.os, &mut self.container.lineage, rung).map_err(Failed::Source)?);
         }
-        if let Some((last, rung)) = sources.last_mut().zip(rungs.last()).filter(|_| !rebooted) {
-            *last = last.take().or_else(|| behind_drained(self.container, row, rung));
+        let mut gap = false;
+        if let Some((last, rung)) = sources.last_mut().zip(rungs.last())
+            && last.is_none()
+            && !rebooted
+        {
+            *last = behind_drained(self.container, row, rung);
+            gap = last.is_some() && rung.head.is_some();
         }
+        if gap {
+            note_gap(turn, self.container);
+        }
+        let resumed = if gap { Aligned::Gap } else { Aligned::Resumed };
         let mut reachable = Vec::with_capacity(rungs.len());
         for rung in rungs {
             reachable.push(is_reachable(turn.os, &self.output, rung.place).map_err(Failed::Output)?);
@@ -225,7 +238,7 @@ impl<O: Os> Opening<'_, O> {
         if let Some(ix) = chosen.filter(|ix| !rebooted || synced.is_none_or(|synced| *ix <= synced)) {
             let source = sources.swap_remove(ix).expect("chosen because it matches");
             self.replay(turn, row, &rungs[ix], Some(source), repair(rebooted))?;
-            return Ok(Aligned::Resumed);
+            return Ok(resumed);
         }
         if rebooted {
             return self.after_damage(turn, row, &mut sources, &reachable);
@@ -233,7 +246,8 @@ impl<O: Os> Opening<'_, O> {
         if let Some(ix) = newest_source {
             let source = sources.swap_remove(ix).expect("it matches");
             let owed = if reachable[ix] { &[][..] } else { &rungs[ix].owed };
-            return self.without_output(turn, source, owed);
+            self.without_output(turn, source, owed)?;
+            return Ok(resumed);
         }
         self.without_source(turn, row)
     }
@@ -289,13 +303,7 @@ impl<O: Os> Opening<'_, O> {
     /// Nothing of that can be in the output, for no commit names it, and nothing is compared: unless the newest rung
     /// stood before the first line of a log, which may have been written since.
     fn without_source(mut self, turn: &mut Turn<'_, O>, row: &Row) -> Result<Aligned, Failed> {
-        let heads: Vec<_> = row.ladder.rungs.iter().filter_map(|rung| rung.head).collect();
-        let mut begun_before = false;
-        for generation in self.container.lineage.generations() {
-            begun_before |= generation.head.is_some_and(|head| heads.contains(&head));
-        }
-        if begun_before {
-            // The incarnation we were in is there, but not the bytes we read last: the engine lost its own tail.
+        if self.tail_is_lost(row) {
             let shapes = shapes_of(&row.ladder, &self.container.shape);
             return self.seek(turn, Seek { shapes, began: None, drained: &row.drained, is_known: false });
         }
@@ -314,6 +322,12 @@ impl<O: Os> Opening<'_, O> {
         lineage.begin_at(turn.os, source.generation_ix, 0, None).map_err(Failed::Source)?;
         self.append_from(turn, source.unfinished)?;
         Ok(if begun { Aligned::Gap } else { Aligned::Resumed })
+    }
+
+    /// The incarnation we were in is there, but not the bytes we read last: the engine lost its own tail.
+    fn tail_is_lost(&self, row: &Row) -> bool {
+        let heads: Vec<Fingerprint> = row.ladder.rungs.iter().filter_map(|rung| rung.head).collect();
+        self.container.lineage.generations().any(|held| held.head.is_some_and(|head| heads.contains(&head)))
     }
 
     /// Goes on from a rung: what it owes, then what the source renders, held against what the output has.
@@ -356,7 +370,7 @@ impl<O: Os> Opening<'_, O> {
         if shapes.is_empty() {
             shapes.push(self.container.shape.clone());
         }
-        let began = notes.last().and_then(|note| note.began);
+        let began = notes.iter().rev().find_map(|note| note.began);
         self.seek(turn, Seek { shapes, began, drained, is_known: !notes.is_empty() })
     }
 
@@ -517,14 +531,19 @@ fn find_source<O: Os>(os: &O, lineage: &mut Lineage<O>, rung: &Rung) -> io::Resu
     Ok(None)
 }
 
-/// A rung without a head stood before the first line of its incarnation, when all before that were drained.
+/// The newest rung's incarnation is gone, or had no line yet. All that was drained lies below the rung, so it goes on
+/// behind that.
 fn behind_drained<O: Os>(container: &Container<O>, row: &Row, rung: &Rung) -> Option<Source> {
     let is_drained = |head: Option<Fingerprint>| head.is_some_and(|head| row.drained.contains(&head));
     let heads: Vec<Option<Fingerprint>> = container.lineage.generations().map(|held| held.head).collect();
-    let generation_ix = heads.iter().rposition(|head| is_drained(*head)).map_or(0, |ix| ix + 1);
+    let generation_ix = match heads.iter().rposition(|head| is_drained(*head)) {
+        _ if rung.head.is_some() && heads.contains(&rung.head) => return None, // The engine lost its tail.
+        Some(ix) => ix + 1,
+        None if rung.head.is_some() => return None,
+        None => 0,
+    };
     let unfinished = rung.unfinished.clone();
-    let is_there = rung.head.is_none() && generation_ix < heads.len();
-    is_there.then_some(Source { generation_ix, offset: 0, tail: None, unfinished })
+    (generation_ix < heads.len()).then_some(Source { generation_ix, offset: 0, tail: None, unfinished })
 }
 
 /// The oldest incarnation that was not read to its end before, from its beginning.

@@ -236,21 +236,21 @@ fn is_fragment(world: &World, line: &[u8], told: &mut [Told<'_>], allowance: All
     false
 }
 
-/// What a power loss made of a line whose source is gone: zeros, or its beginning.
+/// What is left of a line whose source is gone: its beginning, and after a power loss zeros or its end.
 fn is_damage(world: &World, line: &[u8], told: &[Told<'_>]) -> bool {
-    if world.power_losses == 0 {
-        return false;
-    }
+    let with_power = world.power_losses > 0;
     let gone = told.iter().any(|told| told.messages.iter().any(|truth| !truth.is_readable()));
     if line.contains(&0) || line == b"\n" {
-        return gone;
+        return gone && with_power;
     }
     let body = line.strip_suffix(b"\n").unwrap_or(line);
     told.iter().any(|told| {
         told.messages.iter().filter(|truth| !truth.is_readable()).any(|truth| {
+            // Of a line that was torn apart, what is left begins with any of its pieces.
+            let starts = (0..truth.pieces.len()).map(|piece| (piece * PIECE_BYTES).min(truth.text.len()));
             world.templates.iter().any(|typed| {
-                let whole = render(world, typed, &told.id, truth, &truth.text);
-                whole.starts_with(body) || whole.ends_with(line)
+                let parts = starts.clone().map(|at| render(world, typed, &told.id, truth, &truth.text[at..]));
+                parts.into_iter().any(|part| part.starts_with(body) || with_power && part.ends_with(line))
             })
         })
     })
@@ -268,7 +268,9 @@ fn check_delivered(world: &World, told: &Told<'_>, allowance: Allowance, wrong: 
         if !complete || n_delivered > 0 {
             continue;
         }
-        let is_there = |later: &Truth| later.pieces.iter().any(|piece| piece.destroyed_ns.is_none());
+        let is_there = |later: &Truth| {
+            later.ending != Ending::Torn && later.pieces.iter().any(|piece| piece.destroyed_ns.is_none())
+        };
         let mut later = told.messages[ix + 1..].iter().filter(|later| later.stream == truth.stream);
         let waits = match truth.ending {
             Ending::NextTime => true,

@@ -131,7 +131,8 @@ impl<O: Os> Output<O> {
         let room = self.room();
         let n_fit = line_ends.partition_point(|end| *end as u64 <= room);
         match (n_fit, line_ends.first()) {
-            (0, Some(first)) if self.place.offset == 0 => *first,
+            // A newline alone may end a torn line, and belongs behind that.
+            (0, Some(first)) if self.place.offset == 0 || *first == 1 => *first,
             (0, _) => 0,
             (n_fit, _) => line_ends[n_fit - 1],
         }

@@ -1,0 +1,185 @@
+//! Reads a log on, through the ends of its incarnations, and decides what no byte shows.
+
+use memchr::memchr_iter;
+
+use crate::agent::container::{Container, Stage, Trouble, Turn};
+use crate::agent::pipe::Flow;
+use crate::assemble::LatePieces;
+use crate::config::limits::OWED_BYTES_MAX;
+use crate::loss::Reason;
+use crate::sys::Os;
+use crate::tail::Chunk;
+
+impl<O: Os> Container<O> {
+    pub(super) fn read_on(&mut self, turn: &mut Turn<'_, O>, missing: bool) -> Result<bool, Trouble> {
+        let mut moved = false;
+        loop {
+            if self.later || self.finished || self.batch.len() >= self.batch_max() || self.barrier.is_some() {
+                return Ok(moved);
+            }
+            let chunk = match self.lineage.read(turn.os, turn.buffer) {
+                Ok(chunk) => chunk,
+                Err(error) => return Err(self.source_trouble(error)),
+            };
+            match chunk {
+                Chunk::Lines { offset, bytes } => self.lines(turn, offset, bytes)?,
+                Chunk::Waste { offset, bytes, nul } => self.waste(turn, offset, bytes, nul)?,
+                Chunk::Rewritten { lost } => {
+                    if !lost.is_empty() {
+                        let loss = self.loss(turn, Reason::Truncated, Some(lost.start), Some(lost.end));
+                        turn.losses.push(loss);
+                    }
+                    self.undecided = true;
+                }
+                Chunk::Quiet { rest } => {
+                    self.rest_bytes = rest;
+                    if !self.end_generation(turn, rest, missing)? {
+                        return Ok(moved);
+                    }
+                }
+            }
+            moved = true;
+        }
+    }
+
+    pub(super) fn lines(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        offset: u64,
+        bytes: std::ops::Range<usize>,
+    ) -> Result<(), Trouble> {
+        let batch_max = self.batch_max();
+        let buffer = std::mem::take(turn.buffer);
+        let text = &buffer[bytes];
+        let mut start = 0;
+        let mut last = 0..0;
+        let mut result = Ok(());
+        for newline in memchr_iter(b'\n', text) {
+            let line = &text[start..newline];
+            if self.pipe.line(line, offset + start as u64, &mut self.batch, turn.tally) == Flow::Later {
+                self.later = true;
+                break;
+            }
+            last = start..newline + 1;
+            start = newline + 1;
+            if matches!(self.stage, Stage::Replaying { .. }) {
+                result = self.hold_against_output(turn);
+                if result.is_err() || matches!(self.stage, Stage::Appending { .. }) {
+                    break; // What follows goes by other rules.
+                }
+            } else if self.batch.len() >= batch_max {
+                break;
+            }
+        }
+        if start > 0 {
+            self.lineage.advance(offset + start as u64, &text[last]);
+        }
+        *turn.buffer = buffer;
+        self.note_unparsed(turn);
+        result
+    }
+
+    pub(super) fn note_unparsed(&mut self, turn: &mut Turn<'_, O>) {
+        for unparsed in std::mem::take(&mut turn.tally.unparsed) {
+            let reason = match unparsed.fault {
+                crate::decode::Fault::Nul => Reason::Nul,
+                _ => Reason::Malformed,
+            };
+            let mut loss = self.loss(turn, reason, Some(unparsed.start), Some(unparsed.end));
+            loss.first_time = unparsed.after.map(|time| time.to_string());
+            loss.detail = unparsed.fault.name().to_owned();
+            turn.losses.push(loss);
+        }
+    }
+
+    pub(super) fn waste(&mut self, turn: &mut Turn<'_, O>, offset: u64, bytes: u64, nul: bool) -> Result<(), Trouble> {
+        if let Err(error) = self.lineage.pass_over(turn.os, offset, bytes) {
+            return Err(self.source_trouble(error));
+        }
+        let reason = if nul { Reason::Nul } else { Reason::Malformed };
+        let loss = self.loss(turn, reason, Some(offset), Some(offset + bytes));
+        turn.losses.push(loss);
+        Ok(())
+    }
+
+    /// The oldest incarnation gives no more. Goes on to the next one when that is final; true if anything moved.
+    pub(super) fn end_generation(&mut self, turn: &mut Turn<'_, O>, rest: u64, missing: bool) -> Result<bool, Trouble> {
+        let Some(front) = self.lineage.front() else {
+            self.finished = self.removed;
+            return Ok(false);
+        };
+        let last = self.lineage.len() == 1;
+        let unlinked = front.stat(turn.os).map_err(|error| self.source_trouble(error))?.links == 0;
+        let gone = self.removed && missing && unlinked;
+        let succeeded =
+            !last && self.lineage.successor_is_filled(turn.os).map_err(|error| self.source_trouble(error))?;
+        if !gone && !succeeded {
+            return Ok(false);
+        }
+        if !self.undecided && !self.batch.is_empty() && matches!(self.stage, Stage::Appending { .. }) {
+            self.write(turn)?; // It belongs to an incarnation the last commit knows.
+            if !self.batch.is_empty() || self.barrier.is_some() {
+                return Ok(false);
+            }
+        }
+        if rest > 0 {
+            self.final_rest(turn, rest)?;
+            if self.later {
+                return Ok(false); // Left for a later run, which finds it there.
+            }
+        }
+        if let Some(damage) = self.lineage.front().and_then(|front| front.damage()).map(str::to_owned) {
+            let offset = self.lineage.front().map(|front| front.offset);
+            let mut loss = self.loss(turn, Reason::Damaged, offset, None);
+            loss.detail = damage;
+            turn.losses.push(loss);
+        }
+        if gone && last {
+            self.pipe.end_open_lines(LatePieces::Impossible, &mut self.batch, turn.tally);
+            self.finished = true;
+            self.hold_rest_against_output(turn)?;
+        }
+        self.lineage.pass(turn.os).map_err(|error| self.source_trouble(error))?;
+        self.undecided = true;
+        self.front_is_large = self.lineage.front().is_some_and(|front| {
+            front.is_compressed() || front.stat(turn.os).is_ok_and(|stat| stat.size > OWED_BYTES_MAX as u64)
+        });
+        Ok(true)
+    }
+
+    /// The end of an incarnation that has no newline: a whole record that lost it, or a torn one.
+    pub(super) fn final_rest(&mut self, turn: &mut Turn<'_, O>, rest: u64) -> Result<(), Trouble> {
+        let (offset, range) = match self.lineage.rest(turn.os, turn.buffer, rest) {
+            Ok(rest) => rest,
+            Err(error) => return Err(self.source_trouble(error)),
+        };
+        if range.is_empty() {
+            return Ok(());
+        }
+        let buffer = std::mem::take(turn.buffer);
+        let text = &buffer[range];
+        if self.pipe.line(text, offset, &mut self.batch, turn.tally) == Flow::Later {
+            self.later = true;
+        } else {
+            self.lineage.advance(offset + text.len() as u64, text);
+        }
+        *turn.buffer = buffer;
+        self.note_unparsed(turn);
+        self.hold_rest_against_output(turn)
+    }
+
+    /// Nothing new came. Lines that no byte will end are ended by decision, and a comparison with the output is over.
+    pub(super) fn source_ended(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
+        if self.pipe.assembler.has_open_chain() && !self.later && turn.now >= self.moved_at + self.silence() {
+            self.pipe.end_open_lines(LatePieces::Possible, &mut self.batch, turn.tally);
+            self.sync_next = true; // A power loss must not lead back to before the decision: no byte repeats it.
+            self.undecided = true;
+            self.dirty = true;
+            self.hold_rest_against_output(turn)?;
+        }
+        if let Stage::Replaying { .. } = &self.stage {
+            self.end_replay(turn)?;
+        }
+        Ok(())
+    }
+}

@@ -564,9 +564,16 @@ pub fn remember<O: Os>(
             tracing::warn!(%error, "cannot shorten the outputs' journal");
         }
     }
-    let journal = Journal::load(os, log_path).unwrap_or_else(|error| {
-        tracing::warn!(%error, "cannot read the outputs' journal");
-        Journal::default()
-    });
+    let journal = match Journal::load(os, log_path) {
+        Ok(journal) => journal,
+        // Without rows only the journal tells that the outputs hold anything.
+        Err(error) if codec::rows(&pairs).0.is_empty() => {
+            return Err(format!("cannot read the outputs' journal: {error}"));
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot read the outputs' journal");
+            Journal::default()
+        }
+    };
     Ok(Remembered { pairs, fresh, journal })
 }

@@ -382,6 +382,9 @@ impl<O: Os> Opening<'_, O> {
         for shape in shapes {
             let prefer = if shape.formatter.has_time() { Prefer::Latest } else { Prefer::LongestRun };
             let Some(mut end) = OutputEnd::read(turn.os, &self.output, prefer).map_err(Failed::Output)? else {
+                if ends_torn(turn.os, &self.output).map_err(Failed::Output)? {
+                    return self.complete_first(turn, shape, began, drained);
+                }
                 self.begin_where(turn, began, drained)?;
                 return Ok(Aligned::Fresh);
             };
@@ -411,33 +414,30 @@ impl<O: Os> Opening<'_, O> {
             generation_ix: generation_ix.unwrap_or(0),
             offset: found.offset,
             tail: found.tail,
-            unfinished: found.unfinished.clone(),
-        };
-        let rung = Rung {
-            at_ms: 0,
-            head: found.head,
-            offset: found.offset,
-            tail: found.tail,
             unfinished: found.unfinished,
-            place: end.whole,
-            owed: found.owed,
-            interval_crc: 0,
-            synced: false,
         };
-        let row = Row {
-            id: self.container.id.clone(),
-            name: String::new(),
-            route: self.container.route.clone(),
-            sequence: 0,
-            boot: String::new(),
-            ladder: Ladder {
-                epochs: vec![crate::checkpoint::Epoch { shape, from: Place::default() }],
-                rungs: Vec::new(),
-            },
-            drained: Vec::new(),
-            absent_since_ns: None,
-        };
+        let (row, rung) = found_again(self.container, shape, end.whole, found.head, &source, found.owed);
         self.container.began = began;
+        self.replay(turn, &row, &rung, Some(source), Repair::Never)?;
+        Ok(Aligned::Searched)
+    }
+
+    /// The output holds the beginning of its first line and nothing else: held against the log from where that begins.
+    fn complete_first(
+        mut self,
+        turn: &mut Turn<'_, O>,
+        shape: Shape,
+        began: Option<Began>,
+        drained: &[Fingerprint],
+    ) -> Result<Aligned, Failed> {
+        begin_scan(turn.os, &mut self.container.lineage, began, drained).map_err(Failed::Source)?;
+        self.container.began = began;
+        let front = self.container.lineage.front();
+        let (head, offset, tail) = front.map_or((None, 0, None), |front| (front.head, front.offset, front.tail()));
+        let unfinished = Unfinished::default();
+        let source = Source { generation_ix: 0, offset, tail, unfinished };
+        let place = Place { segment: self.output.place().segment, offset: 0 };
+        let (row, rung) = found_again(self.container, shape, place, head, &source, Vec::new());
         self.replay(turn, &row, &rung, Some(source), Repair::Never)?;
         Ok(Aligned::Searched)
     }
@@ -448,6 +448,40 @@ impl<O: Os> Opening<'_, O> {
         self.container.began = began;
         self.append_from(turn, Unfinished::default())
     }
+}
+
+/// A row and its rung as they would be, had they not been lost.
+fn found_again<O: Os>(
+    container: &Container<O>,
+    shape: Shape,
+    place: Place,
+    head: Option<Fingerprint>,
+    source: &Source,
+    owed: Vec<u8>,
+) -> (Row, Rung) {
+    let rung = Rung {
+        at_ms: 0,
+        head,
+        offset: source.offset,
+        tail: source.tail,
+        unfinished: source.unfinished.clone(),
+        place,
+        owed,
+        interval_crc: 0,
+        synced: false,
+    };
+    let epochs = vec![crate::checkpoint::Epoch { shape, from: Place::default() }];
+    let row = Row {
+        id: container.id.clone(),
+        name: String::new(),
+        route: container.route.clone(),
+        sequence: 0,
+        boot: String::new(),
+        ladder: Ladder { epochs, rungs: Vec::new() },
+        drained: Vec::new(),
+        absent_since_ns: None,
+    };
+    (row, rung)
 }
 
 fn repair(rebooted: bool) -> Repair {

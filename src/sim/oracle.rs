@@ -13,7 +13,7 @@ use crate::loss;
 use crate::sink::rolling::{Form, Segments, segment_path};
 
 /// Pieces of a line that are told apart.
-const PIECES_MAX: usize = 6;
+const PIECES_MAX: usize = 10;
 
 /// What may be missing, or more, because the world was like that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -64,6 +64,9 @@ impl Journal {
         let start = size.saturating_sub(READ_BYTES_MAX);
         let mut bytes = vec![0; (size - start) as usize];
         let read = os.read_at(&file, start, &mut bytes)?;
+        if read < bytes.len() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a read ended before the file does"));
+        }
         for line in bytes[..read].split(|byte| *byte == b'\n') {
             if let Ok(note) = serde_json::from_slice::<Note>(line) {
                 journal.notes.entry(note.id.clone()).or_default().push(note);

@@ -353,6 +353,9 @@ impl<O: Os> Opening<'_, O> {
         lineage.begin_at(turn.os, source.generation_ix, source.offset, source.tail).map_err(Failed::Source)?;
         container.pipe = Pipe::new(shape, unfinished, self.until_ns);
         container.batch = Batch::default();
+        if rung.owed_mid_record {
+            container.batch.start_mid_record();
+        }
         container.batch.extend_lines(&rung.owed);
         container.ladder = row.ladder.clone();
         container.dirty = true;
@@ -467,6 +470,7 @@ fn found_again<O: Os>(
         unfinished: source.unfinished.clone(),
         place,
         owed,
+        owed_mid_record: false,
         interval_crc: 0,
         synced: false,
     };

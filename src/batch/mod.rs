@@ -8,6 +8,8 @@ pub struct Batch {
     ends: Vec<usize>,
     /// `bytes[..written]` are in the output; the middle of a record after a short write.
     written: usize,
+    /// The first record's beginning is in the output already: a checkpoint kept the rest.
+    starts_mid_record: bool,
 }
 
 impl Batch {
@@ -26,6 +28,12 @@ impl Batch {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         self.ends.extend(ends.iter().map(|end| start + end));
+    }
+
+    /// What is taken next begins within a record.
+    pub fn start_mid_record(&mut self) {
+        assert!(self.bytes.is_empty(), "only the first record can be without its beginning");
+        self.starts_mid_record = true;
     }
 
     /// Takes bytes that a checkpoint kept: records by their newlines, the first perhaps without its beginning.
@@ -69,12 +77,15 @@ impl Batch {
 
     /// Whether the first unwritten byte lies inside a record.
     pub fn is_mid_record(&self) -> bool {
-        self.written > 0 && self.ends.binary_search(&self.written).is_err()
+        match self.written {
+            0 => self.starts_mid_record && !self.bytes.is_empty(),
+            written => self.ends.binary_search(&written).is_err(),
+        }
     }
 
     /// The output lost the beginning of the record that is being written: it is written whole.
     pub fn rewind_record(&mut self) {
-        if self.is_mid_record() {
+        if self.is_mid_record() && self.written > 0 {
             let before = self.ends.partition_point(|end| *end <= self.written);
             self.written = before.checked_sub(1).map_or(0, |ix| self.ends[ix]);
         }
@@ -93,6 +104,7 @@ impl Batch {
         self.bytes.clear();
         self.ends.clear();
         self.written = 0;
+        self.starts_mid_record = false;
     }
 }
 
@@ -112,5 +124,20 @@ mod tests {
         assert!(!batch.is_mid_record());
         batch.advance(6);
         assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn what_a_checkpoint_kept_of_a_record_begins_within_it() {
+        let mut batch = Batch::default();
+        batch.start_mid_record();
+        batch.extend_lines(b"rest\nwhole\n");
+        assert!(batch.is_mid_record());
+        batch.advance(2);
+        assert!(batch.is_mid_record());
+        batch.advance(3);
+        assert!(!batch.is_mid_record());
+        batch.advance(6);
+        batch.extend_lines(b"next\n");
+        assert!(!batch.is_mid_record());
     }
 }

@@ -136,6 +136,7 @@ mod tests {
             unfinished: Default::default(),
             place: crate::sink::Place { segment: 3, offset: 9 },
             owed,
+            owed_mid_record: false,
             interval_crc: 5,
             synced: true,
         });

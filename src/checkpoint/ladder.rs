@@ -58,6 +58,8 @@ pub struct Rung {
     pub place: Place,
     /// Rendered and decided, but not in the output yet: they belong at `place`.
     pub owed: Vec<u8>,
+    /// The first owed record began before `place`: a full disk took only a part of it.
+    pub owed_mid_record: bool,
     /// CRC32C of the output since the rung before.
     pub interval_crc: u32,
     /// The output up to `place` was on the disk.
@@ -175,6 +177,7 @@ mod tests {
             unfinished: Unfinished::default(),
             place: Place { segment: 1, offset: second * 10 },
             owed: Vec::new(),
+            owed_mid_record: false,
             interval_crc: 0,
             synced,
         }

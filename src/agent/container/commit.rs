@@ -64,6 +64,7 @@ impl<O: Os> Container<O> {
             unfinished: self.pipe.assembler.unfinished().clone(),
             place,
             owed: self.batch.unwritten().to_vec(),
+            owed_mid_record: self.batch.is_mid_record(),
             interval_crc: if rotation.is_some() { 0 } else { crc },
             synced,
         });

@@ -32,7 +32,9 @@ use crate::checkpoint::codec;
 use crate::checkpoint::commit::Committer;
 use crate::checkpoint::store::Store;
 use crate::config::Config;
-use crate::config::limits::{COMMIT_PERIOD, POLL_MAX, ROOT_PERIOD, SWEEP_PERIOD, UNWATCHED_PERIOD};
+use crate::config::limits::{
+    COMMIT_PERIOD, GENERATIONS_HELD_MAX, POLL_MAX, ROOT_PERIOD, SWEEP_PERIOD, UNWATCHED_PERIOD,
+};
 use crate::loss::{Ledger, Loss};
 use crate::sink::journal::Journal;
 use crate::sink::tidy::{Chore, Tidier};
@@ -169,6 +171,14 @@ pub struct Share {
     pub ix: usize,
     /// The agent of a container id, or of a route.
     pub owners: Arc<HashMap<String, usize>>,
+}
+
+impl Remembered {
+    /// Above all that the rows have, for the commits of all agents.
+    pub fn next_sequence(&self) -> Arc<AtomicU64> {
+        let newest = codec::rows(&self.pairs).0.iter().map(|(row, _)| row.sequence).max();
+        Arc::new(AtomicU64::new(newest.map_or(1, |newest| newest + 1)))
+    }
 }
 
 impl Share {
@@ -524,7 +534,12 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let total = self.os.space(&self.config.places.containers_dir).map_or(u64::MAX, |space| space.total);
         let budget = self.config.held_max(total);
         let mut held: Vec<(u64, usize)> = Vec::new();
+        let mut too_many: Vec<(usize, usize)> = Vec::new();
         for (ix, slot) in &self.slots {
+            let n_over = slot.container.lineage.len().saturating_sub(GENERATIONS_HELD_MAX);
+            if n_over > 0 {
+                too_many.push((*ix, n_over));
+            }
             if slot.container.lineage.len() > 1 || slot.container.removed {
                 held.push((slot.container.lineage.held_bytes(&self.os), *ix));
             }
@@ -535,17 +550,33 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             let Some((noisiest_ix, (_, ix))) = held.iter().copied().enumerate().max_by_key(|(_, held)| *held) else {
                 break;
             };
-            let losses = self.slots.get_mut(&ix).map(|slot| slot.container.shed(&self.os));
-            let Some((freed, losses)) = losses.filter(|(freed, _)| *freed > 0) else {
+            let Some(freed) = self.shed(ix, now).filter(|freed| *freed > 0) else {
                 held.swap_remove(noisiest_ix); // It can't let go now; others can.
                 continue;
             };
             held[noisiest_ix].0 = held[noisiest_ix].0.saturating_sub(freed);
             sum = sum.saturating_sub(freed);
-            self.take_losses(ix, losses);
-            self.wanting.insert(ix);
-            self.reschedule(ix, now);
         }
+        // One log must not take the descriptors that the others need.
+        for (ix, n_over) in too_many {
+            for _ in 0..n_over {
+                if self.shed(ix, now).is_none() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Lets a container's oldest deleted incarnation go. The bytes it held; `None` if it can't let go of any now.
+    fn shed(&mut self, ix: usize, now: Duration) -> Option<u64> {
+        let (freed, losses) = self.slots.get_mut(&ix)?.container.shed(&self.os);
+        if losses.is_empty() {
+            return None;
+        }
+        self.take_losses(ix, losses);
+        self.wanting.insert(ix);
+        self.reschedule(ix, now);
+        Some(freed)
     }
 }
 

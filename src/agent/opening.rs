@@ -734,8 +734,3 @@ pub fn settle_owed<O: Os>(os: &O, at: &OutputAt, row: &Row, rebooted: bool) -> i
     let (_, result) = output.append(os, batch.unwritten());
     result
 }
-
-/// The settings in force, for a container that has no ladder.
-pub fn shape_of(ladder: &Ladder) -> Option<&Shape> {
-    ladder.epochs.last().map(|epoch| &epoch.shape)
-}

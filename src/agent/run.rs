@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::agent::control::{Control, Questions};
@@ -85,7 +84,7 @@ pub fn run(config: Config) -> Result<Exit, Failure> {
         config,
         counters,
         health,
-        sequence: next_sequence(&remembered),
+        sequence: remembered.next_sequence(),
         ledger: Ledger::resume(&remembered.pairs),
     };
     drop(commits);
@@ -136,7 +135,7 @@ pub fn backfill(config: Config) -> Result<Exit, Failure> {
     let shares = plan(&opening.os, &opening.config, &rows);
     let progress = Progress::new(opening.config.progress, &opening.counters);
     let retention = retention(&opening.config);
-    let sequence = next_sequence(&opening.remembered);
+    let sequence = opening.remembered.next_sequence();
     let ledger = Ledger::resume(&opening.remembered.pairs);
     let mut handles = Vec::new();
     for share in shares {
@@ -403,12 +402,6 @@ impl Net {
             .map_err(|error| Failure::new(Exit::Failed, "cannot start the net thread").caused_by(&error))?;
         Ok(NetThread { _end: end })
     }
-}
-
-fn next_sequence(remembered: &Remembered) -> Arc<AtomicU64> {
-    let rows = codec::rows(&remembered.pairs).0;
-    let newest = rows.iter().map(|(row, _)| row.sequence).max();
-    Arc::new(AtomicU64::new(newest.map_or(1, |newest| newest + 1)))
 }
 
 fn join(handle: std::thread::JoinHandle<()>) {

@@ -90,11 +90,6 @@ impl Ladder {
         in_force.or(self.epochs.first()).map(|epoch| &epoch.shape)
     }
 
-    /// Where the shape after the one at `place` begins.
-    pub fn next_epoch_after(&self, place: Place) -> Option<Place> {
-        self.epochs.iter().map(|epoch| epoch.from).find(|from| *from > place)
-    }
-
     /// Puts a rung on top and thins what is below it.
     pub fn push(&mut self, rung: Rung) {
         self.rungs.push(rung);

@@ -105,7 +105,8 @@ pub const LADDER_SPAN: Duration = Duration::from_secs(120);
 /// with more than this re-reads first lines, and the rungs tell what was delivered.
 pub const DRAINED_HEADS_MAX: usize = 256;
 
-/// Generations of one log held open because they were rotated away unread. `--held-max` bounds their bytes.
+/// Generations of one log held open because they were rotated away unread: beyond it the oldest deleted ones are let go,
+/// into the ledger. `--held-max` bounds their bytes.
 pub const GENERATIONS_HELD_MAX: usize = 1024;
 
 /// A row whose container was not seen for so long, through successful listings, is dropped. A late mount is no removal.
@@ -120,7 +121,7 @@ pub const HELD_PERCENT_DEFAULT: u64 = 5;
 /// How long a drain may take after SIGTERM: below the 30 s that Kubernetes and systemd wait before they kill.
 pub const DRAIN_MAX: Duration = Duration::from_secs(20);
 
-/// Entries of the loss ledger; then the oldest of the same container are merged.
+/// Entries of the loss ledger; then the oldest go.
 pub const LEDGER_ENTRIES_MAX: usize = 10_000;
 
 /// What failed is tried again after `RETRY_MIN`, doubling up to `RETRY_MAX`: healed soon, and no load while it is not.

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use super::os::{Crash, Fault, FaultPlan, SimOs};
 use super::random::Random;
 use crate::agent::inbox::Hints;
 use crate::agent::{Agent, Mode, Parts, remember};
-use crate::checkpoint::codec::{self, Change};
+use crate::checkpoint::codec::Change;
 use crate::checkpoint::commit::{Committer, Item, Outcome, execute};
 use crate::checkpoint::store::{MemoryStore, Store, StoreError};
 use crate::cli::{Cli, Command};
@@ -191,8 +190,7 @@ impl World {
         let Ok(remembered) = remember(&self.os, &mut store, fresh, Path::new(OUT)) else {
             return;
         };
-        let newest = codec::rows(&remembered.pairs).0.iter().map(|(row, _)| row.sequence).max();
-        let sequence = Arc::new(AtomicU64::new(newest.map_or(1, |newest| newest + 1)));
+        let sequence = remembered.next_sequence();
         self.jobs = Jobs::default();
         let config = self.config.clone();
         let retention = Retention {

@@ -41,3 +41,17 @@ fn run_drains_the_fixture_and_exits_0() {
     assert_same("web", &agent.outputs("web"), &expected);
     assert!(agent.n_rotated("web") > 1, "the output was rotated");
 }
+
+/// As the README promises: what the operator took away is not written again.
+#[test]
+fn a_deleted_or_emptied_output_is_not_written_again() {
+    let agent = Longshore::new(&fixtures().join("containers"));
+    let output = |name: &str| agent.log_path().join(name).join(format!("{name}.log"));
+    assert_eq!(agent.backfill(&["--progress", "never"]).status.code(), Some(0));
+    fs::remove_file(output("web")).expect("remove an output");
+    fs::write(output("cron"), "").expect("empty an output");
+    let again = agent.backfill(&["--progress", "never"]);
+    assert_eq!(again.status.code(), Some(0), "{}", String::from_utf8_lossy(&again.stderr));
+    assert_same("a deleted output", &agent.outputs("web"), b"");
+    assert_same("an emptied output", &agent.outputs("cron"), b"");
+}

@@ -1,7 +1,8 @@
 //! Small stories, each told again and again with one thing going wrong at its k-th call: a crash, a power loss, an error,
 //! a read or a write that ends early. Every time the outputs must be exact in the end.
 //!
-//! `LONGSHORE_SIM_ONLY=name/mode/k` tells one of them; `LONGSHORE_SIM_FULL=1` leaves out none of the calls.
+//! `LONGSHORE_SIM_ONLY=name/mode/k` tells one of them; `LONGSHORE_SIM_FULL=1` leaves out none of the calls;
+//! `LONGSHORE_SIM_QUICK=n` tries n calls per scenario and mode and ends at the first failure.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -243,6 +244,7 @@ struct Count {
 fn exhaust(scenario: &Scenario) -> Count {
     let only = variable("LONGSHORE_SIM_ONLY");
     let only: Option<Vec<String>> = only.map(|typed| typed.split('/').map(str::to_owned).collect());
+    let quick: Option<u64> = variable("LONGSHORE_SIM_QUICK").map(|typed| typed.parse().expect("a number"));
     let counters = Counters::new(0);
     let mut count = Count { n_known: 0, n_runs: 0, failures: Vec::new() };
     if only.as_ref().is_some_and(|only| only[0] != scenario.name) {
@@ -262,7 +264,7 @@ fn exhaust(scenario: &Scenario) -> Count {
         let plans = calls.iter().enumerate().filter_map(|(k, call)| Some((k as u64, wrong.plan(k as u64, call)?)));
         let plans: Vec<_> = plans.collect();
         let full = variable("LONGSHORE_SIM_FULL").is_some();
-        let n_wanted = if full { plans.len() as u64 } else { CALLS_MAX.min(plans.len() as u64) };
+        let n_wanted = if full { plans.len() as u64 } else { quick.unwrap_or(CALLS_MAX).min(plans.len() as u64) };
         let wanted: Option<u64> = only.as_ref().and_then(|only| only.get(2)).map(|k| k.parse().expect("a number"));
         let n_before = count.failures.len();
         for ix in 0..n_wanted {
@@ -290,6 +292,9 @@ fn exhaust(scenario: &Scenario) -> Count {
                     calls.len(),
                     calls[*k as usize],
                 ));
+                if quick.is_some() {
+                    return count;
+                }
                 if count.failures.len() >= n_before + FAILURES_MAX {
                     break;
                 }
@@ -308,6 +313,9 @@ fn every_call_of_every_scenario_may_be_the_last() {
             scope.spawn(|| {
                 while let Some(scenario) = SCENARIOS.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let count = exhaust(scenario);
+                    if !count.failures.is_empty() && variable("LONGSHORE_SIM_QUICK").is_some() {
+                        next.store(SCENARIOS.len(), Ordering::Relaxed);
+                    }
                     if variable("LONGSHORE_SIM_VERBOSE").is_some() {
                         eprintln!("{}: {} runs, {} failures", scenario.name, count.n_runs, count.failures.len());
                     }

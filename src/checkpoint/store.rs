@@ -98,6 +98,9 @@ pub enum StoreError {
     /// sled said no, or panicked. The next call opens it again.
     #[error("cannot {doing} checkpoint store: {reason}")]
     Failed { doing: &'static str, reason: String },
+    /// Only looked at, so nothing was moved or made.
+    #[error("checkpoint store {} is damaged: {reason}", path.display())]
+    Damaged { path: PathBuf, reason: String },
     /// The store was damaged while it was closed after an error, and is a new one now: write every row again.
     #[error("checkpoint store was made anew: {reason}")]
     Reset { cause: RecoveryReason, reason: String, moved_to: Option<PathBuf> },
@@ -110,6 +113,9 @@ impl StoreError {
                 Some("another agent is running on this node; the old pod may still be stopping")
             }
             StoreError::Newer { .. } => Some("a newer version wrote it; run that one, or give another --state-dir"),
+            StoreError::Damaged { .. } => {
+                Some("start the agent: it moves the damaged store aside and finds its places again in the outputs")
+            }
             StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("make room on the file system of --state-dir")
             }
@@ -132,6 +138,14 @@ impl SledStore {
         let place = Place { state: state_directory.to_owned() };
         let (db, marker, opened) = place.open(now_unix_seconds)?;
         Ok((SledStore { place, marker, db: Some(db) }, opened))
+    }
+
+    /// Opens the store that is there for somebody who only looks, or changes a row: a damaged one stays where it is, for
+    /// the agent to find. `None`: there is none.
+    pub fn open_existing(state_directory: &Path) -> Result<Option<SledStore>, StoreError> {
+        let place = Place { state: state_directory.to_owned() };
+        let opened = place.open_undamaged()?;
+        Ok(opened.map(|(db, marker)| SledStore { place, marker, db: Some(db) }))
     }
 
     fn reopened(&mut self) -> Result<&mut Db, StoreError> {
@@ -428,17 +442,7 @@ impl Place {
 
         match self.open_existing(has_files, expected.is_some()) {
             Ok(db) => {
-                remove_tree(&self.copy())?;
-                let marker = Marker {
-                    schema: SCHEMA,
-                    id: db.meta.id.clone(),
-                    state: MarkerState::Ready,
-                    rows: db.meta.rows,
-                    instead_of: None,
-                };
-                if expected.is_none_or(|expected| expected != marker) {
-                    self.write_marker(&marker)?;
-                }
+                let marker = self.undamaged(&db, expected.as_ref())?;
                 Ok((db, marker, Opened::Existing))
             }
             Err(Fault::Error(error)) => Err(error),
@@ -449,6 +453,47 @@ impl Place {
                 let (db, marker) = self.make(now, Some(reason.clone()), &damage.rows)?;
                 let n_rows_saved = db.meta.rows;
                 Ok((db, marker, Opened::Recovered { cause: damage.cause, reason, moved_to, n_rows_saved }))
+            }
+        }
+    }
+
+    /// What is there is whole: no copy is needed, and the marker says so.
+    fn undamaged(&self, db: &Db, expected: Option<&Marker>) -> Result<Marker, StoreError> {
+        remove_tree(&self.copy())?;
+        let marker = Marker {
+            schema: SCHEMA,
+            id: db.meta.id.clone(),
+            state: MarkerState::Ready,
+            rows: db.meta.rows,
+            instead_of: None,
+        };
+        if expected.is_none_or(|expected| *expected != marker) {
+            self.write_marker(&marker)?;
+        }
+        Ok(marker)
+    }
+
+    fn open_undamaged(&self) -> Result<Option<(Db, Marker)>, StoreError> {
+        self.wait_for_lock()?;
+        let has_files = has_entries(&self.store()).map_err(failed("list", &self.store()))?;
+        let expected = match self.read_marker()? {
+            MarkerFound::Read(marker) if marker.schema > SCHEMA => {
+                return Err(StoreError::Newer { path: self.marker(), found: marker.schema });
+            }
+            MarkerFound::Read(Marker { state: MarkerState::Making, .. }) => return Ok(None),
+            MarkerFound::None if !has_files => return Ok(None),
+            MarkerFound::Read(marker) => Some(marker),
+            MarkerFound::None | MarkerFound::Unreadable => None,
+        };
+        match self.open_existing(has_files, expected.is_some()) {
+            Ok(db) => {
+                let marker = self.undamaged(&db, expected.as_ref())?;
+                Ok(Some((db, marker)))
+            }
+            Err(Fault::Error(error)) => Err(error),
+            Err(Fault::Damage(damage)) => {
+                self.put_back_copy()?;
+                Err(StoreError::Damaged { path: self.store(), reason: damage.reason })
             }
         }
     }
@@ -621,13 +666,20 @@ impl Place {
         fs::rename(&unfinished, &copy).map_err(failed("rename", &unfinished))
     }
 
-    /// Puts the damaged store where nobody opens it, and removes older ones.
-    fn move_aside(&self, now: u64) -> Result<Option<PathBuf>, StoreError> {
+    /// As it was before it was opened.
+    fn put_back_copy(&self) -> Result<(), StoreError> {
         let (store, copy) = (self.store(), self.copy());
         if copy.exists() {
             remove_tree(&store)?;
             fs::rename(&copy, &store).map_err(failed("rename", &copy))?;
         }
+        Ok(())
+    }
+
+    /// Puts the damaged store where nobody opens it, and removes older ones.
+    fn move_aside(&self, now: u64) -> Result<Option<PathBuf>, StoreError> {
+        let store = self.store();
+        self.put_back_copy()?;
         if !has_entries(&store).map_err(failed("list", &store))? {
             remove_tree(&store)?;
             return Ok(None);

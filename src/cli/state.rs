@@ -209,10 +209,9 @@ fn check(imported: &Exported) -> Result<(), Failure> {
 
 fn forget(places: &Places, flags: &ForgetFlags) -> Result<Exit, Failure> {
     let wanted = flags.container.as_str();
-    if Unix.stat(&places.state_dir.join("store.json")).is_err() {
+    let Some(mut held) = Held::open_existing(&places.state_dir)? else {
         return Err(not_known(wanted, places));
-    }
-    let mut held = Held::open(&places.state_dir)?;
+    };
     let found = find(&held.pairs, wanted);
     match found.as_slice() {
         [] => Err(not_known(wanted, places)),

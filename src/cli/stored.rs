@@ -52,10 +52,7 @@ pub fn ask_for<T: DeserializeOwned>(state_dir: &Path, what: &str) -> Result<Opti
 
 /// All that the store holds; nothing when there is no store.
 pub fn pairs(state_dir: &Path) -> Result<Pairs, Failure> {
-    if Unix.stat(&state_dir.join("store.json")).is_err() {
-        return Ok(Vec::new());
-    }
-    Ok(Held::open(state_dir)?.pairs)
+    Ok(Held::open_existing(state_dir)?.map(|held| held.pairs).unwrap_or_default())
 }
 
 /// The store, opened and locked.
@@ -66,14 +63,32 @@ pub struct Held {
 }
 
 impl Held {
+    /// A damaged store is left to the agent, which says what it found and searches: were it made anew here, the agent
+    /// would take the empty one for its own.
+    pub fn open_existing(state_dir: &Path) -> Result<Option<Held>, Failure> {
+        // A look must not make a directory's lock either.
+        if Unix.stat(&state_dir.join("store.json")).is_err() && Unix.stat(&state_dir.join("sled")).is_err() {
+            return Ok(None);
+        }
+        let lock = lock(state_dir)?;
+        let Some(store) = SledStore::open_existing(state_dir).map_err(|error| failure(&error))? else {
+            return Ok(None);
+        };
+        Held::load(store, lock).map(Some)
+    }
+
+    /// Makes the store where there is none.
     pub fn open(state_dir: &Path) -> Result<Held, Failure> {
-        let lock = DirectoryLock::acquire(state_dir, "lock").map_err(|error| match &error {
-            LockError::Held { .. } => Failure::new(Exit::Held, error.to_string())
-                .hint("stop the agent or the backfill first, or wait for its end"),
-            LockError::Io { .. } => Failure::new(Exit::Failed, error.to_string()),
-        })?;
+        if let Some(held) = Held::open_existing(state_dir)? {
+            return Ok(held);
+        }
+        let lock = lock(state_dir)?;
         let now_seconds = u64::try_from(Unix.wall_ns() / 1_000_000_000).unwrap_or(0);
-        let (mut store, _) = SledStore::open(state_dir, now_seconds).map_err(|error| failure(&error))?;
+        let (store, _) = SledStore::open(state_dir, now_seconds).map_err(|error| failure(&error))?;
+        Held::load(store, lock)
+    }
+
+    fn load(mut store: SledStore, lock: DirectoryLock) -> Result<Held, Failure> {
         let pairs = store.load().map_err(|error| failure(&error))?;
         Ok(Held { store, pairs, _lock: lock })
     }
@@ -81,6 +96,14 @@ impl Held {
     pub fn commit(&mut self, changes: &[codec::Change]) -> Result<(), Failure> {
         self.store.commit(changes).map_err(|error| failure(&error))
     }
+}
+
+fn lock(state_dir: &Path) -> Result<DirectoryLock, Failure> {
+    DirectoryLock::acquire(state_dir, "lock").map_err(|error| match &error {
+        LockError::Held { .. } => Failure::new(Exit::Held, error.to_string())
+            .hint("stop the agent or the backfill first, or wait for its end"),
+        LockError::Io { .. } => Failure::new(Exit::Failed, error.to_string()),
+    })
 }
 
 fn failure(error: &StoreError) -> Failure {

@@ -7,6 +7,7 @@ mod harness;
 
 mod fixture;
 mod hostile;
+mod lost_store;
 mod manifest;
 
 mod docker;

@@ -52,7 +52,7 @@ pub struct Log {
 }
 
 /// A time for each number, a second apart.
-fn time(n: usize) -> String {
+pub fn time(n: usize) -> String {
     format!("2026-11-25T{:02}:{:02}:{:02}.000000{:03}Z", n / 3600 % 24, n / 60 % 60, n % 60, n % 1000)
 }
 
@@ -63,7 +63,7 @@ impl Log {
         }
     }
 
-    fn entry(&self, text: &str, stream: &str, time: &str) {
+    pub fn entry(&self, text: &str, stream: &str, time: &str) {
         self.raw(&format!("{{\"log\":\"{text}\",\"stream\":\"{stream}\",\"time\":\"{time}\"}}\n"));
     }
 
@@ -73,7 +73,7 @@ impl Log {
     }
 
     /// As dockerd does with enough max-file.
-    fn rotate(&self) {
+    pub fn rotate(&self) {
         let numbered = |n: usize| self.path.with_extension(format!("log.{n}"));
         for n in (1..20).rev() {
             if numbered(n).exists() {

@@ -194,7 +194,8 @@ fn read_import() -> Result<Exported, Failure> {
 /// Before anything is written.
 fn check(imported: &Exported) -> Result<(), Failure> {
     if imported.version != VERSION {
-        return Err(Failure::usage(format!("export has version {}, this one knows {VERSION}", imported.version)));
+        return Err(Failure::usage(format!("export has version {}, this one knows {VERSION}", imported.version))
+            .hint("import it with the version of longshore that wrote it"));
     }
     for row in &imported.rows {
         if !is_container_id(&row.id) {

@@ -67,7 +67,7 @@ impl Held {
     /// would take the empty one for its own.
     pub fn open_existing(state_dir: &Path) -> Result<Option<Held>, Failure> {
         // A look must not make a directory's lock either.
-        if Unix.stat(&state_dir.join("store.json")).is_err() && Unix.stat(&state_dir.join("sled")).is_err() {
+        if !is_there(&state_dir.join("store.json"))? && !is_there(&state_dir.join("sled"))? {
             return Ok(None);
         }
         let lock = lock(state_dir)?;
@@ -95,6 +95,17 @@ impl Held {
 
     pub fn commit(&mut self, changes: &[codec::Change]) -> Result<(), Failure> {
         self.store.commit(changes).map_err(|error| failure(&error))
+    }
+}
+
+/// What can't be looked at is no empty store.
+fn is_there(path: &Path) -> Result<bool, Failure> {
+    match Unix.stat(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Failure::new(Exit::Failed, format!("cannot look at {}", path.display()))
+            .caused_by(&error)
+            .hint("--state-dir names a directory that this user may read")),
     }
 }
 

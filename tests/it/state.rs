@@ -104,3 +104,14 @@ fn a_forgotten_container_is_searched_for_in_its_output() {
     agent.backfill(&QUIET);
     assert_eq!(n_lines(&agent.outputs("web")), 120, "all of it is written again");
 }
+
+#[test]
+fn a_state_dir_that_is_a_file_is_not_an_empty_state() {
+    let agent = Longshore::new(Root::new().path());
+    fs::write(agent.state_dir(), "").expect("a file in its place");
+    for verb in ["state list", "state export", "state forget web"] {
+        let done = agent.tell(verb, &[]);
+        assert_eq!(done.status.code(), Some(1), "{verb}");
+        assert!(String::from_utf8_lossy(&done.stderr).contains("cannot look at"), "{verb}");
+    }
+}

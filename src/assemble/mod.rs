@@ -29,8 +29,6 @@ pub struct Chain {
     pub time: Timestamp,
     /// What came and has not been emitted; at most `max_line_bytes`.
     pub text: Vec<u8>,
-    /// Bytes of this line that went out in earlier records.
-    pub emitted: u64,
     pub attrs: Option<Vec<u8>>,
 }
 
@@ -131,16 +129,11 @@ impl Assembler {
                 return; // Only the newline of the line that was ended: it has one already.
             }
         }
-        if ends && open.is_none() && body.len() <= bytes_max {
-            emit(view(entry.stream, entry.time, body, entry.attrs, entry.line));
-            return;
-        }
         let ix = open.unwrap_or_else(|| {
             self.unfinished.chains.push(Chain {
                 stream: entry.stream,
                 time: entry.time,
                 text: Vec::new(),
-                emitted: 0,
                 attrs: entry.attrs.map(<[u8]>::to_vec),
             });
             self.unfinished.chains.len() - 1
@@ -151,7 +144,6 @@ impl Assembler {
             let at = split_point(&chain.text, bytes_max);
             emit(view(chain.stream, chain.time, &chain.text[..at], chain.attrs.as_deref(), &[]));
             chain.text.drain(..at);
-            chain.emitted += at as u64;
             self.counted.split += 1;
         }
         if ends {
@@ -193,9 +185,7 @@ pub enum LatePieces {
 }
 
 fn emit_rest(chain: &Chain, emit: &mut impl FnMut(RecordView<'_>)) {
-    if !chain.text.is_empty() || chain.emitted == 0 {
-        emit(view(chain.stream, chain.time, &chain.text, chain.attrs.as_deref(), &[]));
-    }
+    emit(view(chain.stream, chain.time, &chain.text, chain.attrs.as_deref(), &[]));
 }
 
 fn view<'a>(

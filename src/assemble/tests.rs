@@ -66,6 +66,7 @@ fn another_time_ends_the_line_before_it() {
     let a = full(b'a');
     let assembler = check(&[(Stdout, 1, &a), (Stdout, 2, &a)], &[(1, &a)]);
     assert!(assembler.has_open_chain());
+    assert_eq!(assembler.unfinished().bytes(), a.len());
 }
 
 #[test]
@@ -88,6 +89,38 @@ fn a_split_leaves_characters_whole() {
     push(&mut assembler, (Stdout, 1, b"\n"), &mut records);
     assert!(records.iter().all(|(_, part)| std::str::from_utf8(part).is_ok()));
     assert_eq!(records.concat_texts(), text.as_bytes());
+}
+
+#[test]
+fn bytes_that_are_no_characters_are_split_at_most_four_bytes_early() {
+    let text = vec![0x80; PIECE_RAW_BYTES];
+    let mut assembler = Assembler::new(Joining::Lines { bytes_max: 10_000 });
+    let mut records = Vec::new();
+    push(&mut assembler, (Stdout, 1, &text), &mut records);
+    assert_eq!(records, [(1, text[..10_000 - 4].to_vec())]);
+}
+
+#[test]
+fn lines_of_both_streams_that_were_ended_are_remembered() {
+    let a = full(b'a');
+    let mut assembler = Assembler::new(Joining::Lines { bytes_max: MAX });
+    let mut records = Vec::new();
+    push(&mut assembler, (Stdout, 1, &a), &mut records);
+    push(&mut assembler, (Stderr, 1, &a), &mut records);
+    assembler.end_all(LatePieces::Possible, &mut |record| records.push((1, record.text.to_vec())));
+    push(&mut assembler, (Stdout, 1, b"\n"), &mut records);
+    push(&mut assembler, (Stderr, 1, b"\n"), &mut records);
+    assert_eq!(records, [(1, a.clone()), (1, a)]);
+}
+
+#[test]
+fn a_new_maximum_counts_from_the_next_entry_on() {
+    let a = full(b'a');
+    let mut assembler = check(&[(Stdout, 1, &a)], &[]);
+    assembler.set_joining(Joining::Lines { bytes_max: PIECE_RAW_BYTES + 1 });
+    let mut records = Vec::new();
+    push(&mut assembler, (Stdout, 1, b"bc\n"), &mut records);
+    assert_eq!(records, [(1, [&a[..], b"b"].concat()), (1, b"c".to_vec())]);
 }
 
 trait ConcatTexts {

@@ -5,7 +5,7 @@ use crate::checkpoint::Row;
 use crate::config::limits::VALUE_BYTES_MAX;
 
 /// The first byte of a row. A row of another version is refused, and its container found again by align.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const PREFIX: &[u8] = b"container/";
 const CRC_BYTES: usize = 4;
 

@@ -167,6 +167,15 @@ mod tests {
         assert_eq!(rows(&pairs).1.len(), 1);
     }
 
+    #[test]
+    fn a_removed_row_leaves_nothing() {
+        let (changes, n_parts) = put(&row(vec![7; VALUE_BYTES_MAX * 3]), 0);
+        let put: Vec<&Vec<u8>> = changes.iter().map(|(key, _)| key).collect();
+        let removed = remove(&row(vec![]).id, n_parts);
+        assert!(removed.iter().all(|(_, value)| value.is_none()));
+        assert_eq!(removed.iter().map(|(key, _)| key).collect::<Vec<_>>(), put);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic_and_none_but_its_own_are_a_row(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {

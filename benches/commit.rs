@@ -76,7 +76,6 @@ fn rung(second: u64) -> Rung {
         place: Place { segment: 1, offset: second * 700_000 },
         owed: Vec::new(),
         owed_mid_record: false,
-        interval_crc: 1,
         synced: second.is_multiple_of(60),
     }
 }

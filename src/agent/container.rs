@@ -107,7 +107,6 @@ pub struct Barrier {
 pub struct InFlight {
     ladder: Ladder,
     barrier: Option<Barrier>,
-    crc: u32,
     place: Place,
     synced: bool,
 }

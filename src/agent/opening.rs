@@ -471,7 +471,6 @@ fn found_again<O: Os>(
         place,
         owed,
         owed_mid_record: false,
-        interval_crc: 0,
         synced: false,
     };
     let epochs = vec![crate::checkpoint::Epoch { shape, from: Place::default() }];

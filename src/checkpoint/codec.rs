@@ -137,7 +137,6 @@ mod tests {
             place: crate::sink::Place { segment: 3, offset: 9 },
             owed,
             owed_mid_record: false,
-            interval_crc: 5,
             synced: true,
         });
         Row {

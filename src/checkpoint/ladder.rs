@@ -60,8 +60,6 @@ pub struct Rung {
     pub owed: Vec<u8>,
     /// The first owed record began before `place`: a full disk took only a part of it.
     pub owed_mid_record: bool,
-    /// CRC32C of the output since the rung before.
-    pub interval_crc: u32,
     /// The output up to `place` was on the disk.
     pub synced: bool,
 }
@@ -105,12 +103,12 @@ impl Ladder {
     fn thin(&mut self) {
         self.drop_below_old_synced();
         while self.rungs.len() > LADDER_RUNGS_MAX {
-            self.remove(self.closest_pair());
+            self.rungs.remove(self.least_missed());
         }
         while self.blob_bytes() > BLOB_BYTES_MAX {
             let before_newest = &self.rungs[..self.rungs.len() - 1];
             match before_newest.iter().position(|rung| rung.blob_bytes() > 0) {
-                Some(ix) => self.remove(ix),
+                Some(ix) => drop(self.rungs.remove(ix)),
                 None => break, // The newest one is kept whatever it carries.
             }
         }
@@ -126,32 +124,16 @@ impl Ladder {
         }
     }
 
-    /// The rung whose going widens the gaps least for its age: gaps double towards the past.
-    fn closest_pair(&self) -> usize {
+    /// The rung whose going widens the gaps least for its age, so that gaps double towards the past. The oldest and the
+    /// newest stay.
+    fn least_missed(&self) -> usize {
         let newest_ms = self.rungs[self.rungs.len() - 1].at_ms;
-        let only_synced = self.rungs[0].synced && !self.rungs[1..].iter().any(|rung| rung.synced);
-        let first = usize::from(only_synced || self.rungs[0].synced);
-        (first..self.rungs.len() - 1)
-            .min_by(|a, b| self.worth(*a, newest_ms).total_cmp(&self.worth(*b, newest_ms)))
-            .unwrap_or(0)
-    }
-
-    fn worth(&self, ix: usize, newest_ms: u64) -> f64 {
-        let gap = self.rungs[ix + 1].at_ms.saturating_sub(self.rungs[ix].at_ms);
-        let age = newest_ms.saturating_sub(self.rungs[ix].at_ms) + 1;
-        gap as f64 / age as f64
-    }
-
-    fn remove(&mut self, ix: usize) {
-        let gone = self.rungs.remove(ix);
-        if let Some(next) = self.rungs.get_mut(ix) {
-            let same_segment = gone.place.segment == next.place.segment;
-            let bytes =
-                if same_segment { next.place.offset.saturating_sub(gone.place.offset) } else { next.place.offset };
-            if same_segment {
-                next.interval_crc = crc32c::crc32c_combine(gone.interval_crc, next.interval_crc, bytes as usize);
-            }
-        }
+        let widening = |ix: usize| {
+            let gap = self.rungs[ix + 1].at_ms.saturating_sub(self.rungs[ix - 1].at_ms);
+            let age = newest_ms.saturating_sub(self.rungs[ix].at_ms) + 1;
+            gap as f64 / age as f64
+        };
+        (1..self.rungs.len() - 1).min_by(|a, b| widening(*a).total_cmp(&widening(*b))).unwrap_or(0)
     }
 
     fn blob_bytes(&self) -> usize {
@@ -173,7 +155,6 @@ mod tests {
             place: Place { segment: 1, offset: second * 10 },
             owed: Vec::new(),
             owed_mid_record: false,
-            interval_crc: 0,
             synced,
         }
     }
@@ -193,17 +174,90 @@ mod tests {
         assert!(recent >= 3, "{recent}");
     }
 
+    fn seconds(ladder: &Ladder) -> Vec<u64> {
+        ladder.rungs.iter().map(|rung| rung.offset).collect()
+    }
+
     #[test]
-    fn the_interval_of_a_removed_rung_joins_the_next_one() {
-        let text = b"first part second part";
+    fn gaps_double_towards_the_past() {
         let mut ladder = Ladder::default();
-        for (at, from, to) in [(0, 0, 0), (1, 0, 10), (2, 10, 22)] {
-            let mut next = rung(at, false);
-            next.place.offset = to as u64;
-            next.interval_crc = crc32c::crc32c(&text[from..to]);
-            ladder.rungs.push(next);
+        for second in 0..100 {
+            ladder.push(rung(second, second == 0));
         }
-        ladder.remove(1);
-        assert_eq!(ladder.rungs[1].interval_crc, crc32c::crc32c(text));
+        assert_eq!(seconds(&ladder), [0, 32, 64, 72, 80, 88, 92, 94, 96, 97, 98, 99]);
+    }
+
+    #[test]
+    fn without_a_synced_rung_the_oldest_stays_too() {
+        let mut ladder = Ladder::default();
+        for second in 0..200 {
+            ladder.push(rung(second, false));
+        }
+        assert_eq!(seconds(&ladder), [0, 64, 128, 160, 176, 184, 192, 194, 196, 197, 198, 199]);
+    }
+
+    #[test]
+    fn what_is_older_than_the_span_ends_at_its_newest_synced_rung() {
+        let mut ladder = Ladder::default();
+        for (second, synced) in [(0, true), (1, true), (2, false), (3, true), (121, false), (122, false)] {
+            ladder.push(rung(second, synced));
+        }
+        assert_eq!(seconds(&ladder), [1, 2, 3, 121, 122]);
+        ladder.push(rung(123, false));
+        assert_eq!(seconds(&ladder), [3, 121, 122, 123]);
+    }
+
+    #[test]
+    fn old_rungs_go_first_for_the_bytes_they_carry() {
+        let with_bytes = |second, n_bytes| Rung { owed: vec![0; n_bytes], ..rung(second, false) };
+        let mut ladder = Ladder::default();
+        for second in 0..4 {
+            ladder.push(with_bytes(second, BLOB_BYTES_MAX / 4));
+        }
+        assert_eq!(seconds(&ladder), [0, 1, 2, 3], "just as many as may be");
+        ladder.push(rung(4, false));
+        ladder.push(with_bytes(5, 1));
+        assert_eq!(seconds(&ladder), [1, 2, 3, 4, 5]);
+        ladder.push(with_bytes(6, 2 * BLOB_BYTES_MAX));
+        assert_eq!(seconds(&ladder), [4, 6], "the newest is kept whatever it carries");
+    }
+
+    #[test]
+    fn unfinished_lines_count_like_owed_ones() {
+        let chain = crate::assemble::Chain {
+            stream: crate::decode::Stream::Stdout,
+            time: crate::decode::Timestamp::parse(b"2026-11-25T16:00:01Z").expect("a time"),
+            text: vec![b'a'; BLOB_BYTES_MAX],
+            attrs: None,
+        };
+        let mut ladder = Ladder::default();
+        let unfinished = Unfinished { chains: vec![chain], ended: Vec::new() };
+        ladder.push(Rung { unfinished, owed: vec![0], ..rung(1, false) });
+        ladder.push(rung(2, false));
+        assert_eq!(seconds(&ladder), [2]);
+    }
+
+    #[test]
+    fn an_epoch_is_kept_while_a_rung_stands_in_it() {
+        let shape = |max_line_bytes| Shape { formatter: Formatter::Docker, max_line_bytes, since_ns: None };
+        let mut ladder = Ladder::default();
+        for second in [1, 2, 3] {
+            let from = Place { segment: 1, offset: second * 10 };
+            ladder.epochs.push(Epoch { shape: shape(second), from });
+            ladder.push(rung(second, false));
+        }
+        let at =
+            |ladder: &Ladder, offset| ladder.shape_at(Place { segment: 1, offset }).map(|shape| shape.max_line_bytes);
+        assert_eq!(
+            [at(&ladder, 0), at(&ladder, 10), at(&ladder, 19), at(&ladder, 20)],
+            [Some(1), Some(1), Some(1), Some(2)]
+        );
+        assert_eq!(at(&ladder, 1000), Some(3));
+        ladder.push(rung(2 + 121, true));
+        assert_eq!(ladder.epochs.len(), 3);
+        ladder.push(rung(2 + 121 + 121, true));
+        assert_eq!(ladder.epochs.len(), 1);
+        assert_eq!(at(&ladder, 0), Some(3), "also below the first epoch that is left");
+        assert_eq!(Ladder::default().shape_at(Place { segment: 1, offset: 0 }), None);
     }
 }

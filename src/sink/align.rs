@@ -74,7 +74,6 @@ impl<O: Os> Replay<O> {
         let there = self.existing.peek(record.len())?;
         let n_there = there.len();
         if there == &record[..n_there] {
-            output.count_existing(there);
             self.existing.consume(n_there);
             if n_there == record.len() {
                 self.drop_stash(); // A later record is there: the operator took those before it away.
@@ -88,7 +87,7 @@ impl<O: Os> Replay<O> {
         if self.repair == Repair::ZeroedPages && only_zeroed(there, record) {
             return self.mend(os, output, record, n_there);
         }
-        self.search(output, record)
+        self.search(record)
     }
 
     /// Writes a damaged line again, in place.
@@ -101,13 +100,12 @@ impl<O: Os> Replay<O> {
             }
         }
         self.repaired_bytes += n_there as u64;
-        output.count_existing(&record[..n_there]);
         self.existing.consume(n_there);
         if n_there == record.len() { Ok(Offer::Present) } else { Ok(Offer::Ends { already: n_there }) }
     }
 
     /// Looks for the record further on: lines between are the only copy of what the engine lost.
-    fn search(&mut self, output: &mut Output<O>, record: &[u8]) -> io::Result<Offer> {
+    fn search(&mut self, record: &[u8]) -> io::Result<Offer> {
         self.searched_bytes += SEARCH_BYTES_MAX as u64;
         let rest = self.existing.peek(SEARCH_BYTES_MAX)?;
         self.searched_bytes -= (SEARCH_BYTES_MAX - rest.len()) as u64;
@@ -115,7 +113,6 @@ impl<O: Os> Replay<O> {
         match find_line(rest, record).filter(|found| is_whole_rest || found.already == record.len()) {
             Some(Match { at, already }) => {
                 let n_bytes = at + already.min(record.len());
-                output.count_existing(&rest[..n_bytes]);
                 self.unmatched_bytes += at as u64;
                 self.existing.consume(n_bytes);
                 self.drop_stash();
@@ -139,7 +136,7 @@ impl<O: Os> Replay<O> {
 
     /// Ends the comparison: counts what is left of the output, and gives the records that are not in it, with a newline
     /// before them when the output's last line has none.
-    pub fn finish(&mut self, output: &mut Output<O>) -> io::Result<(Vec<u8>, Vec<usize>)> {
+    pub fn finish(&mut self) -> io::Result<(Vec<u8>, Vec<usize>)> {
         let mut last = b'\n';
         loop {
             let rest = self.existing.peek(SEARCH_BYTES_MAX)?;
@@ -148,7 +145,6 @@ impl<O: Os> Replay<O> {
                 break;
             }
             last = rest[n_bytes - 1];
-            output.count_existing(rest);
             self.unmatched_bytes += n_bytes as u64;
             self.existing.consume(n_bytes);
         }

@@ -30,8 +30,6 @@ pub struct Output<O: Os> {
     current: Option<(O::File, FileId)>,
     /// Where the next byte goes.
     place: Place,
-    /// CRC32C of what was written since the last rung.
-    interval_crc: u32,
     /// Written since it was last on the disk.
     unsynced: bool,
     /// The current file's name is on the disk.
@@ -72,7 +70,6 @@ impl<O: Os> Output<O> {
             limit,
             current: None,
             place: Place { segment: 1, offset: 0 },
-            interval_crc: 0,
             unsynced: false,
             named: false,
         }
@@ -109,20 +106,6 @@ impl<O: Os> Output<O> {
     pub fn set_synced(&mut self, all: bool) {
         self.named = true;
         self.unsynced &= !all;
-    }
-
-    /// The CRC32C since it was last taken.
-    pub fn take_interval_crc(&mut self) -> u32 {
-        std::mem::take(&mut self.interval_crc)
-    }
-
-    pub fn restore_interval_crc(&mut self, earlier: u32, bytes_since: u64) {
-        self.interval_crc = crc32c::crc32c_combine(earlier, self.interval_crc, bytes_since as usize);
-    }
-
-    /// These bytes stand in the output already, at the end of what was counted: align found them there.
-    pub fn count_existing(&mut self, bytes: &[u8]) {
-        self.interval_crc = crc32c::crc32c_append(self.interval_crc, bytes);
     }
 
     /// How many bytes of whole lines, whose ends are `line_ends`, still go into the current segment: a line that would
@@ -171,7 +154,6 @@ impl<O: Os> Output<O> {
         }
         self.current = None;
         self.place.offset = 0;
-        self.interval_crc = 0;
         Ok(Some(Meddling::Removed))
     }
 
@@ -183,18 +165,15 @@ impl<O: Os> Output<O> {
         if stat.links == 0 {
             self.current = None;
             self.place.offset = 0;
-            self.interval_crc = 0;
             return Ok(Some(Meddling::Removed));
         }
         let expected = self.place.offset;
         if stat.size < expected {
             self.place.offset = stat.size;
-            self.interval_crc = 0;
             return Ok(Some(Meddling::Shortened { bytes: expected - stat.size }));
         }
         if stat.size > expected {
             self.place.offset = stat.size;
-            self.interval_crc = 0;
             return Ok(Some(Meddling::Lengthened { bytes: stat.size - expected }));
         }
         Ok(None)
@@ -208,7 +187,6 @@ impl<O: Os> Output<O> {
         while written < bytes.len() {
             match os.write_at(file, self.place.offset, &bytes[written..]) {
                 Ok(n_bytes) => {
-                    self.interval_crc = crc32c::crc32c_append(self.interval_crc, &bytes[written..written + n_bytes]);
                     written += n_bytes;
                     self.place.offset += n_bytes as u64;
                     self.unsynced = true;
@@ -237,7 +215,6 @@ impl<O: Os> Output<O> {
     pub fn rotated(&mut self, rotated: Rotated<O>) {
         self.current = Some((rotated.file, rotated.id));
         self.place = Place { segment: rotated.number + 1, offset: 0 };
-        self.interval_crc = 0;
         self.unsynced = false;
         self.named = true;
     }

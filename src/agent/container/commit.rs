@@ -48,7 +48,6 @@ impl<O: Os> Container<O> {
         let overdue = now >= self.synced_at + sync_after || self.ladder.rungs.is_empty() || release || self.sync_next;
         let sync = if output.is_unsynced() && overdue && rotation.is_none() { Some(output.sync()) } else { None };
         let synced = sync.is_some() || rotation.is_some() || !output.is_unsynced();
-        let crc = output.take_interval_crc();
         let in_place = output.place();
         let epoch = (self.ladder.epochs.last().map(|epoch| &epoch.shape) != Some(self.pipe.shape()))
             .then(|| Epoch { shape: self.pipe.shape().clone(), from: place });
@@ -65,13 +64,11 @@ impl<O: Os> Container<O> {
             place,
             owed: self.batch.unwritten().to_vec(),
             owed_mid_record: self.batch.is_mid_record(),
-            interval_crc: if rotation.is_some() { 0 } else { crc },
             synced,
         });
         self.dirty = false;
         self.sync_next = false;
-        self.in_flight =
-            Some(InFlight { ladder: ladder.clone(), barrier, crc, place: in_place, synced: sync.is_some() });
+        self.in_flight = Some(InFlight { ladder: ladder.clone(), barrier, place: in_place, synced: sync.is_some() });
         Ok(Commit { ladder, rotate: rotation, sync, epoch, began: self.began })
     }
 
@@ -104,18 +101,15 @@ impl<O: Os> Container<O> {
 
     /// Nothing was committed; it will be tried again.
     pub fn commit_failed(&mut self, rotated: Option<Rotated<O>>) {
-        let in_flight = self.in_flight.take().expect("a commit ends once");
+        self.in_flight = None;
         self.dirty = true;
-        if let Stage::Appending { output } = &mut self.stage {
-            if let Some(rotated) = rotated {
-                // The segment is ended all the same: only the row is missing.
-                output.rotated(rotated);
-                if let Some(barrier) = &mut self.barrier {
-                    barrier.rotate = false;
-                }
-            } else {
-                let bytes_since = output.place().offset.saturating_sub(in_flight.place.offset);
-                output.restore_interval_crc(in_flight.crc, bytes_since);
+        if let Stage::Appending { output } = &mut self.stage
+            && let Some(rotated) = rotated
+        {
+            // The segment is ended all the same: only the row is missing.
+            output.rotated(rotated);
+            if let Some(barrier) = &mut self.barrier {
+                barrier.rotate = false;
             }
         }
     }

@@ -65,7 +65,7 @@ impl<O: Os> Container<O> {
         let Stage::Replaying { output, replay } = &mut self.stage else {
             return Ok(());
         };
-        let (bytes, ends) = match replay.finish(output) {
+        let (bytes, ends) = match replay.finish() {
             Ok(rest) => rest,
             Err(error) => return Err(Trouble::Output(output.path().to_owned(), error)),
         };

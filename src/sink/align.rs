@@ -10,6 +10,7 @@ use crate::config::limits::{SEARCH_BYTES_MAX, SEARCHED_BYTES_MAX, SEEK_LINES_MAX
 use crate::sink::Place;
 use crate::sink::existing::{Existing, open_segment, segments};
 use crate::sink::file::Output;
+use crate::sink::suffix::Suffix;
 use crate::sys::Os;
 
 /// Whether zeros in the output may be damage.
@@ -197,6 +198,8 @@ pub struct OutputEnd {
     /// Where the text after the last whole line begins.
     pub whole: Place,
     running: HashMap<usize, usize>,
+    /// For lines that repeat more often than their places are remembered.
+    suffix: Option<Suffix>,
     best: Option<Best>,
     prefer: Prefer,
     /// Another source place matched as well as the best one.
@@ -245,6 +248,10 @@ impl OutputEnd {
         };
         let lines: Vec<u64> = chunks.into_iter().rev().flatten().collect();
         let lines = &lines[lines.len().saturating_sub(SEEK_LINES_MAX)..];
+        Ok(Some(OutputEnd::new(lines, whole, prefer)))
+    }
+
+    fn new(lines: &[u64], whole: Place, prefer: Prefer) -> OutputEnd {
         let mut places: HashMap<u64, Vec<usize>> = HashMap::new();
         for (ix, hash) in lines.iter().enumerate().rev() {
             let of_line = places.entry(*hash).or_default();
@@ -252,27 +259,26 @@ impl OutputEnd {
                 of_line.push(ix);
             }
         }
-        Ok(Some(OutputEnd {
-            places,
-            n_lines: lines.len(),
-            whole,
-            running: HashMap::new(),
-            best: None,
-            prefer,
-            ambiguous: false,
-        }))
+        let suffix = (prefer == Prefer::LongestRun).then(|| Suffix::new(lines.to_vec()));
+        let (running, best, ambiguous) = (HashMap::new(), None, false);
+        OutputEnd { places, n_lines: lines.len(), whole, running, suffix, best, prefer, ambiguous }
     }
 
     /// Takes the next rendered line of the source. True: the place behind it is the best so far.
     pub fn observe(&mut self, line: &[u8]) -> bool {
-        let Some(places) = self.places.get(&XxHash3_64::oneshot(line)) else {
+        let hash = XxHash3_64::oneshot(line);
+        let suffix = self.suffix.as_mut().and_then(|suffix| suffix.observe(hash));
+        let Some(places) = self.places.get(&hash) else {
             self.running.clear();
             return false;
         };
-        let running: HashMap<usize, usize> = places
+        let mut running: HashMap<usize, usize> = places
             .iter()
             .map(|ix| (*ix, ix.checked_sub(1).and_then(|before| self.running.get(&before)).map_or(1, |run| run + 1)))
             .collect();
+        if let Some(n_lines) = suffix {
+            running.insert(self.n_lines - 1, n_lines);
+        }
         let mut improved = false;
         for (ix, run) in &running {
             let found = Best { line: *ix, run: *run };
@@ -330,13 +336,8 @@ mod tests {
     use super::*;
 
     fn end_of(lines: &[&str], prefer: Prefer) -> OutputEnd {
-        let mut places: HashMap<u64, Vec<usize>> = HashMap::new();
-        for (ix, line) in lines.iter().enumerate().rev() {
-            places.entry(XxHash3_64::oneshot(line.as_bytes())).or_default().push(ix);
-        }
-        let whole = Place::default();
-        let n_lines = lines.len();
-        OutputEnd { places, n_lines, whole, running: HashMap::new(), best: None, prefer, ambiguous: false }
+        let lines: Vec<u64> = lines.iter().map(|line| XxHash3_64::oneshot(line.as_bytes())).collect();
+        OutputEnd::new(&lines, Place::default(), prefer)
     }
 
     fn best_of(end: &mut OutputEnd, source: &[&str]) -> Option<usize> {
@@ -364,6 +365,18 @@ mod tests {
         let mut end = end_of(&["ok", "ok"], Prefer::LongestRun);
         assert_eq!(best_of(&mut end, &["ok", "ok", "ok"]), Some(1), "a repeat is better than a loss");
         assert!(end.ambiguous);
+    }
+
+    #[test]
+    fn equal_lines_beyond_all_remembered_places_are_counted() {
+        let ticks = |n_ticks: usize| [&["first"][..], &vec!["tick"; n_ticks]].concat();
+        let mut end = end_of(&ticks(599), Prefer::LongestRun);
+        assert_eq!(best_of(&mut end, &ticks(649)), Some(599), "all of the output");
+        assert!(!end.ambiguous);
+        let mut end = end_of(&[&["pruned"][..], &ticks(599)].concat(), Prefer::LongestRun);
+        assert_eq!(best_of(&mut end, &ticks(649)), Some(599), "all of the source so far");
+        let mut end = end_of(&[&ticks(599)[..], &["else"]].concat(), Prefer::LongestRun);
+        assert_eq!(best_of(&mut end, &[&ticks(599)[..], &["else", "tick"]].concat()), Some(600));
     }
 
     #[test]

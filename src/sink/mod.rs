@@ -7,6 +7,7 @@ pub mod file;
 pub mod journal;
 pub mod rolling;
 pub mod rotate;
+pub mod suffix;
 pub mod tidy;
 
 use serde::{Deserialize, Serialize};

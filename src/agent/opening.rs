@@ -89,6 +89,7 @@ impl<O: Os> Container<O> {
             self.lineage = Lineage::new(&directory, &self.id, []);
         }
         let source = |path: PathBuf| move |error: io::Error| Trouble::Source(path, error);
+        self.lineage.check_held(turn.os).map_err(source(self.lineage.log()))?;
         let log = self.lineage.log();
         if self.lineage.look(turn.os).map_err(source(log.clone()))? == Look::Missing
             && self.lineage.is_empty()

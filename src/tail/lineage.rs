@@ -30,6 +30,8 @@ pub struct Generation<O: Os> {
     size_max: u64,
     /// The rest of an over-long line is being passed over.
     skipping: bool,
+    /// It held no whole line when it was opened, or cut.
+    headless: bool,
 }
 
 impl<O: Os> Generation<O> {
@@ -43,6 +45,7 @@ impl<O: Os> Generation<O> {
             quiet_at: None,
             size_max: stat.size,
             skipping: false,
+            headless: true,
         }
     }
 
@@ -67,6 +70,16 @@ impl<O: Os> Generation<O> {
             self.head = self.source.head(os)?;
         }
         Ok(self.head)
+    }
+
+    /// The file was cut: what it held before is not in it.
+    fn forget_text(&mut self, head: Option<Fingerprint>) {
+        self.head = head;
+        self.offset = 0;
+        self.proof.clear();
+        self.quiet_at = None;
+        self.skipping = false;
+        self.headless = head.is_none();
     }
 
     /// Whether the bytes before `offset` are those that `tail` stands for.
@@ -151,6 +164,23 @@ impl<O: Os> Lineage<O> {
             again.generations.push_back(Generation { head: held.head, ..Generation::new(source, stat) });
         }
         Ok(again)
+    }
+
+    /// Incarnations held since before anything of them was read: one that was cut meanwhile holds another text, and what
+    /// it held may be in a copy.
+    pub fn check_held(&mut self, os: &O) -> io::Result<()> {
+        let mut newest_cut = false;
+        for held in self.generations.iter_mut().filter(|held| !held.is_compressed()) {
+            let head = held.source.head(os)?;
+            newest_cut = held.head.is_some() && head != held.head;
+            if newest_cut {
+                held.forget_text(head);
+            }
+        }
+        if newest_cut {
+            self.take_unseen_copies(os)?;
+        }
+        Ok(())
     }
 
     pub fn log(&self) -> PathBuf {
@@ -253,6 +283,9 @@ impl<O: Os> Lineage<O> {
             }
         }
         self.keep_unknown(os, &mut newer, met)?;
+        for (_, generation) in &mut newer {
+            generation.headless = generation.head.is_none();
+        }
         let n_new = newer.len();
         self.generations.extend(newer.into_iter().rev().map(|(_, generation)| generation));
         if newest.is_some() {
@@ -404,9 +437,13 @@ impl<O: Os> Lineage<O> {
             if stat.size < front.offset {
                 return self.rewritten(os, stat);
             }
+            if front.offset == 0 && front.headless && self.generations.len() == 1 && self.take_unseen_copies(os)? {
+                return Ok(Chunk::Rewritten { lost: 0..0 });
+            }
         } else if let Some((_, rest)) = front.quiet_at {
             return Ok(Chunk::Quiet { rest: rest as u64 });
         }
+        let front = self.generations.front_mut().expect("copies only come before it");
         let chunk = front.fill(os, buffer, stat)?;
         match chunk {
             None => self.rewritten(os, stat),
@@ -519,23 +556,56 @@ impl<O: Os> Lineage<O> {
         }
         let front = self.generations.front_mut().expect("it was read");
         let lost = front.offset..front.size_max.max(front.offset);
-        let head = front.head.take();
-        front.offset = 0;
-        front.proof.clear();
-        front.quiet_at = None;
-        front.skipping = false;
+        let head = front.head;
+        front.forget_text(None);
         front.size_max = stat.size;
         self.passed += 1;
         self.remember(head);
         Ok(Chunk::Rewritten { lost })
     }
 
+    /// A sibling that came without the log becoming another file is a copy of what was cut away (copytruncate). Where
+    /// nothing of the log was read before the cut, the copy is all there is to notice it by.
+    fn take_unseen_copies(&mut self, os: &O) -> io::Result<bool> {
+        let Some(id) = self.generations.back().filter(|last| !last.is_compressed()).map(|last| last.id) else {
+            return Ok(false);
+        };
+        let names = match os.list(&self.directory) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let mut copies: Vec<Generation<O>> = Vec::new();
+        for sibling in siblings(&self.id, &names) {
+            let Some(mut copy) = self.open_sibling(os, sibling.number, sibling.compressed)? else {
+                continue;
+            };
+            if self.holds(copy.id) || copy.learn_head(os)?.is_none() || self.knows_head(os, &mut copy)? {
+                break;
+            }
+            if copies.iter().all(|taken| taken.head != copy.head) {
+                copies.push(copy);
+            }
+        }
+        // Rotations on the way would have made siblings too, and those are newer.
+        let is_same = !copies.is_empty() && is_named(os, &self.log(), id)?;
+        if is_same {
+            let newest = self.generations.pop_back().expect("it has the id");
+            self.generations.extend(copies.into_iter().rev());
+            self.generations.push_back(newest);
+        }
+        Ok(is_same)
+    }
+
     /// A copy of the text that was cut away (logrotate's copytruncate makes one), from where we had read to.
     fn find_copy(&mut self, os: &O) -> io::Result<Option<Generation<O>>> {
         let front = self.generations.front().expect("it was read");
-        let (Some(head), offset, tail, id) = (front.head, front.offset, front.tail(), front.id) else {
+        let (head, offset, tail, id) = (front.head, front.offset, front.tail(), front.id);
+        // Behind a block of NULs no first line was seen: the last one at its very place tells as much.
+        let is_proved = tail.is_some_and(|tail| !tail.is_of_nuls());
+        if head.is_none() && !is_proved {
             return Ok(None);
-        };
+        }
         let names = match os.list(&self.directory) {
             Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None), // Removed, and every copy with it.
@@ -545,7 +615,8 @@ impl<O: Os> Lineage<O> {
             let Some(mut copy) = self.open_sibling(os, sibling.number, sibling.compressed)? else {
                 continue;
             };
-            if copy.id == id || copy.learn_head(os)? != Some(head) || !copy.proves(os, offset, tail)? {
+            let is_like = copy.id != id && (copy.learn_head(os)? == head || head.is_none());
+            if !is_like || !copy.proves(os, offset, tail)? {
                 continue;
             }
             copy.resume_at(os, offset, tail)?;
@@ -692,6 +763,14 @@ impl<O: Os> Lineage<O> {
 fn is_file<O: Os>(os: &O, path: &Path) -> io::Result<bool> {
     match os.stat(path) {
         Ok(stat) => Ok(stat.kind == Kind::File),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_named<O: Os>(os: &O, path: &Path, id: FileId) -> io::Result<bool> {
+    match os.stat(path) {
+        Ok(stat) => Ok(stat.id == id),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }

@@ -87,17 +87,16 @@ impl Assembler {
             emit(RecordView {
                 stream: entry.stream,
                 time: entry.time,
-                text: entry.text.strip_suffix(b"\n").unwrap_or(entry.text),
+                text: entry.text,
                 attrs: entry.attrs,
                 line: entry.line,
             });
             return;
         };
-        let terminated = entry.text.ends_with(b"\n");
         // Docker cuts at 16,384 bytes of what the container wrote; a shorter piece without a newline is the last thing
         // before the stream ended (docker.md: "EOF tail").
-        let ends = terminated || entry.raw_bytes < PIECE_RAW_BYTES as u64;
-        let body = if terminated { &entry.text[..entry.text.len() - 1] } else { entry.text };
+        let ends = entry.ends_line || entry.raw_bytes < PIECE_RAW_BYTES as u64;
+        let body = entry.text;
         if ends && self.unfinished.chains.is_empty() && self.unfinished.ended.is_empty() && body.len() <= bytes_max {
             emit(view(entry.stream, entry.time, body, entry.attrs, entry.line));
             return;

@@ -13,8 +13,9 @@ fn time(second: u8) -> Timestamp {
 
 /// A piece: stream, second, text, and how many bytes the container wrote for it.
 fn push(assembler: &mut Assembler, (stream, second, text): (Stream, u8, &[u8]), records: &mut Vec<(u8, Vec<u8>)>) {
-    let entry =
-        Entry { stream, time: time(second), text, raw_bytes: text.len() as u64, attrs: None, line: b"the source line" };
+    let raw_bytes = text.len() as u64;
+    let (text, ends_line) = text.strip_suffix(b"\n").map_or((text, false), |text| (text, true));
+    let entry = Entry { stream, time: time(second), text, ends_line, raw_bytes, attrs: None, line: b"the source line" };
     assembler.push(&entry, &mut |record| {
         let second = record.time.as_str()[17..19].parse().expect("two digits");
         records.push((second, record.text.to_vec()));

@@ -4,9 +4,10 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr2, memmem, memrchr};
+use memchr::{memchr, memmem, memrchr};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
+use wide::u8x16;
 
 use super::{Entry, Stream, Timestamp};
 
@@ -57,16 +58,32 @@ pub struct Decoder {
     attrs: Vec<u8>,
 }
 
+const FIRST_FIELD: &[u8; 8] = b"{\"log\":\"";
 const TIME_FIELD: &[u8; 9] = b",\"time\":\"";
 
-/// An entry but for its text, which is either a part of the line or in the scratch.
+/// An entry but for its text, which may be in the decoder.
 struct Found<'l> {
     stream: Stream,
     time: Timestamp,
-    /// None: in `scratch`.
-    text: Option<&'l [u8]>,
-    n_replaced: usize,
+    text: Text<'l>,
     attrs: Option<&'l [u8]>,
+}
+
+/// Where the text of an entry is, with the newline that ends it cut off.
+#[derive(Clone, Copy)]
+struct Text<'l> {
+    place: Place<'l>,
+    ends_line: bool,
+    /// How many of its characters replace a byte.
+    n_replaced: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Place<'l> {
+    /// A part of the line.
+    Line(&'l [u8]),
+    /// So many bytes of the scratch.
+    Scratch(usize),
 }
 
 /// The line as serde_json sees it: unknown fields are ignored, doubled ones refused.
@@ -96,13 +113,17 @@ impl Decoder {
                 Err(fault) => return Decoded::Malformed(fault),
             },
         };
-        let text = found.text.unwrap_or(&self.scratch);
+        let text = match found.text.place {
+            Place::Line(text) => text,
+            Place::Scratch(n_bytes) => &self.scratch[..n_bytes],
+        };
         Decoded::Entry(Entry {
             stream: found.stream,
             time: found.time,
             text,
+            ends_line: found.text.ends_line,
             // The escape became three bytes of text and stands for one that the container wrote.
-            raw_bytes: (text.len() - 2 * found.n_replaced) as u64,
+            raw_bytes: (text.len() + usize::from(found.text.ends_line) - 2 * found.text.n_replaced) as u64,
             attrs: found.attrs,
             line,
         })
@@ -128,41 +149,38 @@ impl Decoder {
             }
             _ => return None,
         };
-        let rest = rest.strip_prefix(b"{\"log\":\"")?;
+        let rest = rest.strip_prefix(FIRST_FIELD)?;
         let (text, stream) = if let Some(text) = rest.strip_suffix(b"\",\"stream\":\"stdout\"") {
             (text, Stream::Stdout)
         } else {
             (rest.strip_suffix(b"\",\"stream\":\"stderr\"")?, Stream::Stderr)
         };
-        let (text, n_replaced) = self.unescape(text)?;
-        Some(Found { stream, time, text, n_replaced, attrs })
+        let text = self.unescape(line, FIRST_FIELD.len(), text.len())?;
+        Some(Found { stream, time, text, attrs })
     }
 
-    /// The text and how many of its characters replace a byte; None: not the inside of one JSON string, or beyond us.
+    /// The text whose JSON takes `n_bytes` of the line from `start` on. None: not the inside of a string, or beyond us.
     #[inline]
-    fn unescape<'l>(&mut self, text: &'l [u8]) -> Option<(Option<&'l [u8]>, usize)> {
-        let (head, has_newline) = match text.strip_suffix(b"\\n") {
+    fn unescape<'l>(&mut self, line: &'l [u8], start: usize, n_bytes: usize) -> Option<Text<'l>> {
+        let text = &line[start..start + n_bytes];
+        let (head, ends_line) = match text.strip_suffix(b"\\n") {
             Some(head) => (head, true),
             None => (text, false),
         };
         let kinds = kinds(head);
-        if kinds & CONTROL != 0 || kinds & HIGH != 0 && std::str::from_utf8(head).is_err() {
+        if kinds & CONTROL != 0 || kinds & HIGH != 0 && simdutf8::basic::from_utf8(head).is_err() {
             return None;
         }
         if kinds & QUOTE_OR_BACKSLASH == 0 {
-            if !has_newline {
-                return Some((Some(head), 0));
-            }
-            self.scratch.clear();
-            self.scratch.extend_from_slice(head);
-            self.scratch.push(b'\n');
-            return Some((None, 0));
+            return Some(Text { place: Place::Line(head), ends_line, n_replaced: 0 });
         }
         // The backslash of `\n` may itself be escaped: from here on the text is taken whole.
         self.scratch.clear();
-        self.scratch.reserve(text.len());
-        let n_replaced = unescape_into(text, &mut self.scratch)?;
-        Some((None, n_replaced))
+        self.scratch.reserve(n_bytes);
+        let n_replaced = unescape_into(&line[start..], n_bytes, &mut self.scratch)?;
+        let ends_line = self.scratch.ends_with(b"\n");
+        let n_bytes = self.scratch.len() - usize::from(ends_line);
+        Some(Text { place: Place::Scratch(n_bytes), ends_line, n_replaced })
     }
 
     /// Any JSON, by serde_json.
@@ -186,16 +204,18 @@ impl Decoder {
         if attrs.is_some_and(|attrs| !attrs.starts_with(b"{")) {
             return Err(Fault::NotJson);
         }
-        let (text, n_replaced) = match fields.log.map_or("\"\"", RawValue::get) {
+        let text = match fields.log.map_or("\"\"", RawValue::get) {
             log if log.contains('\\') => {
                 let text: String = serde_json::from_str(log).map_err(|_| Fault::NotJson)?;
+                let ends_line = text.ends_with('\n');
                 self.scratch.clear();
                 self.scratch.extend_from_slice(text.as_bytes());
-                (None, count_replaced(log.as_bytes()))
+                let n_bytes = text.len() - usize::from(ends_line);
+                Text { place: Place::Scratch(n_bytes), ends_line, n_replaced: count_replaced(log.as_bytes()) }
             }
             log => {
                 let text = log.strip_prefix('"').and_then(|log| log.strip_suffix('"')).ok_or(Fault::NotJson)?;
-                (Some(text.as_bytes()), 0)
+                Text { place: Place::Line(text.as_bytes()), ends_line: false, n_replaced: 0 }
             }
         };
         let time = fields.time.ok_or(Fault::NoTime)?;
@@ -209,7 +229,7 @@ impl Decoder {
             self.attrs.clear();
             self.attrs.extend_from_slice(attrs);
         }
-        Ok(Found { stream, time, text, n_replaced, attrs })
+        Ok(Found { stream, time, text, attrs })
     }
 }
 
@@ -217,21 +237,16 @@ const CONTROL: u8 = 1;
 const QUOTE_OR_BACKSLASH: u8 = 2;
 const HIGH: u8 = 0x80;
 
-/// Which kinds of byte occur. Looks at every byte, 32 at a time: no branch, so it compiles to vector instructions.
+/// Which kinds of byte occur. Looks at every byte, and has no branch on what it sees.
 #[inline]
 fn kinds(text: &[u8]) -> u8 {
-    const LANES: usize = 32;
-    #[inline(always)]
-    fn kind(byte: u8) -> u8 {
-        let is_control = u8::from(byte < 0x20) * CONTROL;
-        let is_special = u8::from(byte == b'"' || byte == b'\\') * QUOTE_OR_BACKSLASH;
-        is_control | is_special | (byte & HIGH)
-    }
-    let mut seen = [0u8; LANES];
-    let mut add = |lanes: &[u8; LANES]| {
-        for (seen, byte) in seen.iter_mut().zip(lanes) {
-            *seen |= kind(*byte);
-        }
+    const LANES: usize = 16;
+    let (mut control, mut special, mut any) = (u8x16::ZERO, u8x16::ZERO, u8x16::ZERO);
+    let mut add = |bytes: &[u8; LANES]| {
+        let bytes = u8x16::new(*bytes);
+        control |= bytes.simd_le(u8x16::splat(0x1f));
+        special |= bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\'));
+        any |= bytes;
     };
     let (whole, _) = text.as_chunks::<LANES>();
     whole.iter().for_each(&mut add);
@@ -242,47 +257,141 @@ fn kinds(text: &[u8]) -> u8 {
         padded[..text.len()].copy_from_slice(text);
         add(&padded);
     }
-    seen.into_iter().fold(0, |all, seen| all | seen)
+    let flag = |lanes: u8x16, kind: u8| if lanes.to_bitmask() == 0 { 0 } else { kind };
+    flag(control, CONTROL) | flag(special, QUOTE_OR_BACKSLASH) | flag(any, HIGH)
 }
 
-/// Returns how many `\ufffd` there were. Surrogates are rare enough for serde_json.
-fn unescape_into(text: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+/// What is copied at once, also when fewer bytes are wanted: what is too much is overwritten by what comes next.
+const COPY_BYTES: usize = 16;
+/// Bytes of a bit mask.
+const BLOCK_BYTES: usize = 64;
+/// A block with what one copy, or the rest of an escape, may take beyond it.
+const WINDOW_BYTES: usize = BLOCK_BYTES + COPY_BYTES;
+
+/// Appends `text[..end]` to `out`, its escapes resolved; gives how many `\ufffd` there were. `text` goes on behind `end`.
+/// Surrogates are rare enough for serde_json.
+///
+/// A block at a time: where its escapes begin is known before the first is resolved, so that none waits for the one
+/// before it, and in arrays of a fixed size no access has to be checked.
+fn unescape_into(text: &[u8], end: usize, out: &mut Vec<u8>) -> Option<usize> {
     let mut n_replaced = 0;
-    let mut rest = text;
-    while let Some(at) = memchr2(b'"', b'\\', rest) {
-        let (plain, special) = rest.split_at(at);
-        out.extend_from_slice(plain);
-        let (char, length) = match special {
-            [b'\\', b'u', hex @ ..] => {
-                let code = hex4(hex.first_chunk()?)?;
-                n_replaced += usize::from(code == 0xfffd);
-                (char::from_u32(code)?, 6)
-            }
-            [b'\\', short, ..] => (unescape_short(*short)?, 2),
-            _ => return None,
-        };
-        if char.is_ascii() {
-            out.push(char as u8);
-        } else {
-            out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+    let mut is_escaped = false;
+    // Bytes of the block that belong to the last escape of the one before it.
+    let mut n_taken = 0;
+    let mut start = 0;
+    while start < end {
+        let n_bytes = BLOCK_BYTES.min(end - start);
+        let mut window = [b' '; WINDOW_BYTES];
+        match text[start..].first_chunk() {
+            Some(bytes) => window = *bytes,
+            None => window[..n_bytes].copy_from_slice(&text[start..end]),
         }
-        rest = &special[length..];
+        let (mut escapes, has_raw_quote) = Special::find(&window, n_bytes).escapes(&mut is_escaped);
+        // The last byte's escape would take the quote that ends the text.
+        let is_cut = start + n_bytes == end && escapes >> (n_bytes - 1) != 0;
+        if has_raw_quote || is_cut {
+            return None;
+        }
+        // `window[..from]` is in `block[..to]`.
+        let mut block = [0; WINDOW_BYTES];
+        let (mut from, mut to) = (n_taken, 0);
+        while escapes != 0 {
+            let at = escapes.trailing_zeros() as usize;
+            escapes &= escapes - 1;
+            copy(&window, from, at, &mut block, to);
+            to += at - from;
+            let code = window[(at & MASK) + 1];
+            from = at + 1; // A quote stands for itself, and begins what is copied next.
+            if matches!(code, b'"' | b'\\' | b'/') {
+                continue;
+            }
+            let short = SHORT_ESCAPES[usize::from(code)];
+            if short != 0 {
+                block[to & MASK] = short;
+                to += 1;
+                from = at + 2;
+            } else if code == b'u' {
+                let code = hex4(text[start + at + 2..end].first_chunk()?)?;
+                n_replaced += usize::from(code == 0xfffd);
+                out.extend_from_slice(&block[..to]);
+                to = 0;
+                out.extend_from_slice(char::from_u32(code)?.encode_utf8(&mut [0; 4]).as_bytes());
+                from = at + 6;
+            } else {
+                return None;
+            }
+        }
+        copy(&window, from, n_bytes, &mut block, to);
+        to += n_bytes.saturating_sub(from);
+        n_taken = from.saturating_sub(n_bytes);
+        out.extend_from_slice(&block[..to]);
+        start += BLOCK_BYTES;
     }
-    out.extend_from_slice(rest);
     Some(n_replaced)
 }
 
-fn unescape_short(byte: u8) -> Option<char> {
-    Some(match byte {
-        b'"' | b'\\' | b'/' => byte as char,
-        b'n' => '\n',
-        b'r' => '\r',
-        b't' => '\t',
-        b'b' => '\u{8}',
-        b'f' => '\u{c}',
-        _ => return None,
-    })
+/// Of a place in a block.
+const MASK: usize = BLOCK_BYTES - 1;
+
+/// Copies `window[from..end]` to `block[to..]`, in pieces of a fixed size. Nothing when `from` is beyond `end`.
+#[inline(always)]
+fn copy(window: &[u8; WINDOW_BYTES], mut from: usize, end: usize, block: &mut [u8; WINDOW_BYTES], mut to: usize) {
+    while from < end {
+        let piece: [u8; COPY_BYTES] = *window[from & MASK..].first_chunk().expect("a window is longer than a block");
+        *block[to & MASK..].first_chunk_mut().expect("a window is longer than a block") = piece;
+        (from, to) = (from + COPY_BYTES, to + COPY_BYTES);
+    }
 }
+
+/// Places of quotes and backslashes in a block: a bit a byte.
+struct Special {
+    quotes: u64,
+    backslashes: u64,
+}
+
+impl Special {
+    /// In the first `n_bytes`.
+    #[inline(always)]
+    fn find(window: &[u8; WINDOW_BYTES], n_bytes: usize) -> Special {
+        let (mut quotes, mut backslashes) = (0, 0);
+        for (ix, bytes) in window.as_chunks::<16>().0.iter().take(BLOCK_BYTES / 16).enumerate() {
+            let bytes = u8x16::new(*bytes);
+            quotes |= u64::from(bytes.simd_eq(u8x16::splat(b'"')).to_bitmask()) << (16 * ix);
+            backslashes |= u64::from(bytes.simd_eq(u8x16::splat(b'\\')).to_bitmask()) << (16 * ix);
+        }
+        let kept = u64::MAX >> (BLOCK_BYTES - n_bytes);
+        Special { quotes: quotes & kept, backslashes: backslashes & kept }
+    }
+
+    /// Where escapes begin, and whether there is a quote that none of them holds. `is_escaped`: the first byte is the
+    /// second of an escape; afterwards, whether the next block's is.
+    #[inline(always)]
+    fn escapes(&self, is_escaped: &mut bool) -> (u64, bool) {
+        // In a run of backslashes every second one begins an escape. Adding the run's first bit to it carries to the
+        // bit behind the run, whatever its length (simdjson, find_escaped_branchless).
+        const EVEN: u64 = 0x5555_5555_5555_5555;
+        let escaped_first = u64::from(*is_escaped);
+        let backslashes = self.backslashes & !escaped_first;
+        let follows = backslashes << 1 | escaped_first;
+        let odd_starts = backslashes & !EVEN & !follows;
+        let (carried, overflowed) = odd_starts.overflowing_add(backslashes);
+        let escaped = (EVEN ^ (carried << 1)) & follows;
+        *is_escaped = overflowed;
+        (backslashes & !escaped, self.quotes & !escaped != 0)
+    }
+}
+
+/// What a letter behind a backslash stands for; 0: nothing, or more than it.
+const SHORT_ESCAPES: [u8; 256] = {
+    let mut table = [0; 256];
+    let pairs = [b"n\n", b"r\r", b"t\t", b"b\x08", b"f\x0c"];
+    let mut ix = 0;
+    while ix < pairs.len() {
+        table[pairs[ix][0] as usize] = pairs[ix][1];
+        ix += 1;
+    }
+    table
+};
 
 fn hex4(digits: &[u8; 4]) -> Option<u32> {
     digits.iter().try_fold(0, |code, digit| Some(code << 4 | (*digit as char).to_digit(16)?))

@@ -31,9 +31,11 @@ impl Stream {
 pub struct Entry<'a> {
     pub stream: Stream,
     pub time: Timestamp,
-    /// The text with its escapes resolved; ends with `\n` unless it is a fragment. UTF-8.
+    /// The text with its escapes resolved, without the newline that ends it. UTF-8.
     pub text: &'a [u8],
-    /// How many bytes the container wrote for `text`: Docker replaces each invalid byte by the escape `\ufffd`, which
+    /// A newline ended the text; else it is a fragment.
+    pub ends_line: bool,
+    /// How many bytes the container wrote for `text` and its newline: Docker replaces each invalid byte by the escape `\ufffd`, which
     /// counts as one byte; a genuine U+FFFD stands raw and counts as three (moby jsonlog marshalling).
     pub raw_bytes: u64,
     /// The value of `attrs`, a JSON object as it stands in the line.

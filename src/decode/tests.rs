@@ -10,9 +10,16 @@ use super::*;
 
 const TIME: &str = "2026-11-25T16:09:50.123456789Z";
 
+/// The text with its newline.
+fn whole(entry: &Entry<'_>) -> Vec<u8> {
+    let newline: &[u8] = if entry.ends_line { b"\n" } else { b"" };
+    assert!(!entry.text.ends_with(b"\n") || entry.ends_line, "the newline at the end is cut off");
+    [entry.text, newline].concat()
+}
+
 /// How an entry reads in an .expected file.
 fn show(entry: &Entry<'_>) -> String {
-    let text = std::str::from_utf8(entry.text).unwrap();
+    let text = String::from_utf8(whole(entry)).unwrap();
     let mut shown = format!("entry {} {} raw={} ", entry.stream.name(), entry.time, entry.raw_bytes);
     match text.char_indices().nth(200) {
         Some(_) => write!(shown, "{:?}… of {}", text.chars().take(20).collect::<String>(), text.len()).unwrap(),
@@ -142,9 +149,12 @@ fn check_scan(attrs_seen: &[u8], line: &[u8]) -> bool {
     let Some(found) = fast.scan(line) else { return false };
     let oracle = slow.parse(line).unwrap_or_else(|fault| panic!("{fault:?}: {:?}", line.escape_ascii().to_string()));
     assert_eq!((found.stream, found.time, found.attrs), (oracle.stream, oracle.time, oracle.attrs));
-    assert_eq!(found.n_replaced, oracle.n_replaced);
-    let text = found.text.map(<[u8]>::to_vec).unwrap_or(fast.scratch);
-    assert_eq!(text, oracle.text.map(<[u8]>::to_vec).unwrap_or(slow.scratch));
+    assert_eq!((found.text.ends_line, found.text.n_replaced), (oracle.text.ends_line, oracle.text.n_replaced));
+    let text = |place: Place<'_>, decoder: &Decoder| match place {
+        Place::Line(text) => text.to_vec(),
+        Place::Scratch(n_bytes) => decoder.scratch[..n_bytes].to_vec(),
+    };
+    assert_eq!(text(found.text.place, &fast), text(oracle.text.place, &slow));
     true
 }
 
@@ -191,6 +201,21 @@ fn every_escape() {
             line.extend(text);
             line.extend(format!("\",\"stream\":\"stdout\",\"time\":\"{TIME}\"}}").bytes());
             check_scan(b"", &line);
+        }
+    }
+}
+
+/// Escapes are found a block at a time: each kind at each place of two blocks, alone and in runs.
+#[test]
+fn escapes_at_every_place() {
+    for raw in ["\"", "\\", "\r", "<", "\u{2028}", "\\\\\\", "\"\\\"", "\\n", "<\r\""] {
+        for n_before in 0..2 * BLOCK_BYTES + 8 {
+            for n_behind in [0, 1, 30, 80] {
+                let text = ["a".repeat(n_before), raw.to_owned(), "z".repeat(n_behind)].concat();
+                assert!(check_scan(b"", &docker_line(text.as_bytes(), "stdout", None, TIME)));
+                let cut = format!("{{\"log\":\"{text}\\\",\"stream\":\"stdout\",\"time\":\"{TIME}\"}}");
+                check_scan(b"", cut.as_bytes());
+            }
         }
     }
 }
@@ -250,7 +275,7 @@ proptest! {
             prop_assert_eq!(entry.attrs, attrs.map(str::as_bytes));
             prop_assert_eq!((entry.stream, entry.time.as_str(), entry.line), (Stream::Stderr, TIME, &line[..]));
             if std::str::from_utf8(&raw).is_ok() {
-                prop_assert_eq!(entry.text, &raw[..]);
+                prop_assert_eq!(whole(&entry), raw.clone());
             }
         }
     }
@@ -271,7 +296,7 @@ proptest! {
         let mut decoder = Decoder::new();
         let Decoded::Entry(entry) = decoder.decode(&line) else { return Ok(()) };
         let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
-        prop_assert_eq!(entry.text, value["log"].as_str().unwrap_or("").as_bytes());
+        prop_assert_eq!(whole(&entry), value["log"].as_str().unwrap_or("").as_bytes());
         prop_assert_eq!(Timestamp::parse(value["time"].as_str().unwrap().as_bytes()), Ok(entry.time));
         let attrs: Option<serde_json::Value> = entry.attrs.map(|attrs| serde_json::from_slice(attrs).unwrap());
         prop_assert_eq!(attrs, value.get("attrs").cloned());

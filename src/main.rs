@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use longshore::agent::run;
-use longshore::cli::flags::{Cli, Command};
-use longshore::cli::{Exit, Failure, ledger, state, table};
+use longshore::cli::flags::{Command, ConfigCommand};
+use longshore::cli::layers::Layers;
+use longshore::cli::{Exit, Failure, ledger, shown, state, table};
+use longshore::config::file::Files;
 use longshore::config::{Config, ContainersConfig, Host, LogFormat, Places};
 use longshore::sys::unix::{Unix, hostname};
 use longshore::sys::{Os, places};
@@ -21,22 +23,33 @@ fn main() -> ExitCode {
 }
 
 fn dispatch() -> Result<Exit, Failure> {
-    let command = <Cli as clap::Parser>::parse().into_command();
+    let words: Vec<_> = std::env::args_os().collect();
+    let layers = Layers::parse(&words, |given| Files::read(&Unix, given.as_deref(), &places::variable))?;
     let host = host()?;
-    match command {
+    let blame = |failure| layers.blame(failure, &host);
+    match layers.command.clone() {
         Command::Run(flags) => {
-            let config = Config::for_run(&flags, &host)?;
+            let config = Config::for_run(&flags, &host).map_err(blame)?;
             log_to_stderr(&config.log_level, config.log_format)?;
             run::run(config)
         }
         Command::Backfill(flags) => {
-            let config = Config::for_backfill(&flags, &host)?;
+            let config = Config::for_backfill(&flags, &host).map_err(blame)?;
             log_to_stderr(&config.log_level, config.log_format)?;
             run::backfill(config)
         }
         Command::Containers(flags) => table::containers(&ContainersConfig::resolve(&flags, &host)?),
         Command::Verify(flags) => longshore::verify::verify(&ContainersConfig::resolve(&flags, &host)?),
         Command::Ledger(flags) => ledger::ledger(&Places::resolve(&flags.places, &host.working_dir)?, flags.json),
+        Command::Check(flags) => {
+            Config::for_run(&flags, &host).map_err(blame)?;
+            shown::checked(&layers.files)
+        }
+        Command::Config(flags) => match flags.command {
+            ConfigCommand::Show(_) => shown::effective(&layers),
+            ConfigCommand::Default => shown::default(),
+            ConfigCommand::Schema => shown::schema(),
+        },
         Command::State(flags) => state::state(&flags.command, &host.working_dir),
     }
 }

@@ -13,7 +13,6 @@ use crate::agent::{Agent, Mode, Parts, Remembered, remember};
 use crate::checkpoint::codec;
 use crate::checkpoint::store::{Opened, SledStore, StoreError};
 use crate::cli::{Exit, Failure};
-use crate::config::limits::DRAIN_MAX;
 use crate::config::{Compression, Config};
 use crate::loss::Ledger;
 use crate::sink::journal;
@@ -88,8 +87,9 @@ pub fn run(config: Config) -> Result<Exit, Failure> {
         ledger: Ledger::resume(&remembered.pairs),
     };
     drop(commits);
+    let drain_max = parts.config.shutdown_timeout;
     let mut agent = Agent::new(parts, Mode::Run, remembered, None);
-    follow(&os, &mut agent, &inbox, &questions);
+    follow(&os, &mut agent, &inbox, &questions, drain_max);
     drop(agent); // The last client: the commit thread closes the store and ends.
     join(commit_handle);
     // Compression may take longer than whoever stops us waits. It ends with the process; what it leaves is cleaned at start.
@@ -101,7 +101,7 @@ pub fn run(config: Config) -> Result<Exit, Failure> {
 
 type RunAgent = Agent<Unix, CommitClient<Unix>, TidyThread, Watch>;
 
-fn follow(os: &Unix, agent: &mut RunAgent, inbox: &Inbox, questions: &Questions) {
+fn follow(os: &Unix, agent: &mut RunAgent, inbox: &Inbox, questions: &Questions, drain_max: Duration) {
     let mut hints = Hints::default();
     let mut stop_at = None;
     loop {
@@ -110,7 +110,7 @@ fn follow(os: &Unix, agent: &mut RunAgent, inbox: &Inbox, questions: &Questions)
             agent.answer(question);
         }
         if hints.stop {
-            let deadline = *stop_at.get_or_insert(os.monotonic() + DRAIN_MAX);
+            let deadline = *stop_at.get_or_insert(os.monotonic() + drain_max);
             if agent.is_done() || os.monotonic() >= deadline {
                 return;
             }

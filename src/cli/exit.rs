@@ -17,6 +17,8 @@ pub enum Exit {
     CannotCreate = 73,
     /// EX_TEMPFAIL: another agent holds the state or the log-path.
     Held = 75,
+    /// EX_CONFIG: a file of the configuration can't be read, or says what can't be done.
+    Config = 78,
 }
 
 impl Exit {
@@ -87,8 +89,9 @@ mod tests {
 
     #[test]
     fn the_codes_are_the_promised_ones() {
-        let codes = [Exit::Done, Exit::Failed, Exit::Usage, Exit::CannotCreate, Exit::Held].map(Exit::code);
-        assert_eq!(codes, [0, 1, 2, 73, 75]);
+        let codes =
+            [Exit::Done, Exit::Failed, Exit::Usage, Exit::CannotCreate, Exit::Held, Exit::Config].map(Exit::code);
+        assert_eq!(codes, [0, 1, 2, 73, 75, 78]);
     }
 
     #[test]

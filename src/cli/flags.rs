@@ -46,6 +46,10 @@ pub enum Command {
     Ledger(LedgerFlags),
     /// Look at, move or edit what the agent remembers; no agent may be running
     State(StateFlags),
+    /// Read the configuration as `run` would, with the same flags, and say what is wrong with it; exit 0 or 78
+    Check(AgentFlags),
+    /// Show the configuration: what is in effect, what could be set, and a schema for editors
+    Config(ConfigFlags),
 }
 
 const SOURCE: &str = "Source";
@@ -135,6 +139,12 @@ pub struct AgentFlags {
     #[arg(long, value_name = "SIZE", value_parser = parse_size_above_zero)]
     #[arg(env = "LONGSHORE_MAX_TOTAL", help_heading = ROTATION)]
     pub max_total: Option<ByteSize>,
+
+    /// How long a drain may take after SIGTERM or SIGINT; a second signal ends at once. Keep it below the time after
+    /// which whoever stops the agent kills it
+    #[arg(long, value_name = "D", value_parser = parse_age, default_value = "30s")]
+    #[arg(env = "LONGSHORE_SHUTDOWN_TIMEOUT", help_heading = STATE)]
+    pub shutdown_timeout: Duration,
 
     #[command(flatten)]
     pub own_logs: OwnLogFlags,
@@ -226,6 +236,22 @@ pub enum StateCommand {
 }
 
 #[derive(Args, Clone, Debug)]
+pub struct ConfigFlags {
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Each key's value as `run` would take it with the same flags, and where it comes from
+    Show(Box<AgentFlags>),
+    /// A file with every key and its default, commented out
+    Default,
+    /// A JSON Schema of the file
+    Schema,
+}
+
+#[derive(Args, Clone, Debug)]
 pub struct ImportFlags {
     #[command(flatten)]
     pub places: PlaceFlags,
@@ -245,7 +271,7 @@ pub struct ForgetFlags {
     pub container: String,
 }
 
-/// The three directories.
+/// The three directories, and the file that may name them.
 #[derive(Args, Clone, Debug)]
 pub struct PlaceFlags {
     /// Docker's directory of containers; only read. May be a symlink, and may appear later than the agent
@@ -262,6 +288,13 @@ pub struct PlaceFlags {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/longshore")]
     #[arg(env = "LONGSHORE_STATE_DIR", help_heading = STATE)]
     pub state_dir: PathBuf,
+
+    /// The configuration's file, whose keys are the flags' names, written with _; and *.toml in conf.d beside it, later
+    /// names above earlier ones. Flags and variables win over it
+    /// [default: /etc/longshore/config.toml, which need not be there]
+    #[arg(long, value_name = "FILE")]
+    #[arg(env = "LONGSHORE_CONFIG", help_heading = STATE)]
+    pub config: Option<PathBuf>,
 }
 
 /// Which containers. Of several kinds of flags all must agree; of one list, one entry must.

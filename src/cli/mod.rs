@@ -2,7 +2,9 @@
 
 pub mod exit;
 pub mod flags;
+pub mod layers;
 pub mod ledger;
+pub mod shown;
 pub mod state;
 pub mod stored;
 pub mod table;

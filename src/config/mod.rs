@@ -1,5 +1,6 @@
 //! What we will do: flags resolved and checked, once, before anything is opened.
 
+pub mod file;
 pub mod limits;
 
 use std::net::SocketAddr;
@@ -56,6 +57,9 @@ pub struct Config {
     pub max_files: Option<u32>,
     pub max_age: Option<Duration>,
     pub max_total_bytes: Option<u64>,
+
+    /// Of a drain.
+    pub shutdown_timeout: Duration,
 
     /// Backfill's `--since` and `--until`; open on both sides otherwise.
     pub window: TimeFilter,
@@ -153,6 +157,7 @@ impl Config {
             max_files: flags.max_files,
             max_age: flags.max_age,
             max_total_bytes: flags.max_total.map(|ByteSize(bytes)| bytes),
+            shutdown_timeout: flags.shutdown_timeout,
             window: TimeFilter::default(),
             threads: 1,
             progress: Progress::Never,
@@ -248,6 +253,15 @@ impl Places {
             return refuse("log-path", &log_path, relation, &state_dir, APART);
         }
         Ok(())
+    }
+}
+
+/// Whether a key's value alone means something; what several say together is for [`Config::for_run`].
+pub fn check_value(key: &str, flags: &AgentFlags) -> Result<(), Failure> {
+    match key {
+        "template" => template(&AgentFlags { format: Format::Text, ..flags.clone() }).map(drop),
+        "path_template" => path_template(flags).map(drop),
+        _ => Selection::parse(&flags.selection, None).map(drop).map_err(usage),
     }
 }
 
@@ -349,7 +363,7 @@ mod tests {
             (Durability::Relaxed, None, TimeFilter::default())
         );
         assert_eq!((config.threads, config.progress), (1, Progress::Never));
-        assert_eq!(config.log_level, "info");
+        assert_eq!((config.log_level.as_str(), config.shutdown_timeout), ("info", limits::DRAIN_MAX));
     }
 
     #[test]

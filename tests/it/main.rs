@@ -10,6 +10,7 @@ mod hostile;
 mod lost_store;
 mod manifest;
 
+mod config;
 mod docker;
 mod engine_kill;
 mod engine_lifecycle;

@@ -1,0 +1,189 @@
+//! `longshore check` and `longshore config`: what is in effect and why, and what could be.
+
+use serde_json::{Map, json};
+
+use crate::cli::layers::{Key, Layers, keys};
+use crate::cli::{Exit, Failure};
+use crate::config::file::Files;
+
+/// Examples for keys that are unset by default.
+const EXAMPLES: [(&str, &str); 12] = [
+    ("container_names", "web,db-*"),
+    ("exclude_names", "*-debug"),
+    ("label", "tier=front"),
+    ("image", "nginx:*"),
+    ("held_max", "2GiB"),
+    ("max_files", "10"),
+    ("max_age", "7d"),
+    ("max_total", "20GB"),
+    ("listen", "127.0.0.1:9464"),
+    ("since", "2026-11-01T00:00:00Z"),
+    ("until", "10m"),
+    ("threads", "4"),
+];
+const WIDTH: usize = 100;
+
+/// Said when nothing is wrong.
+pub fn checked(files: &Files) -> Result<Exit, Failure> {
+    let files: Vec<String> = files.read.iter().map(|file| file.display().to_string()).collect();
+    let read = if files.is_empty() { "there is no file; flags and defaults".to_owned() } else { files.join(", ") };
+    print(&format!("ok: {read}\n"))
+}
+
+/// One key a line, as a file could say it, and behind it what it comes from.
+pub fn effective(layers: &Layers) -> Result<Exit, Failure> {
+    let flags: Vec<String> = keys().iter().filter(|key| key.is_flag()).map(Key::id).collect();
+    let line = |(id, value, origin): (String, Option<String>, String)| match value {
+        Some(value) if flags.contains(&id) => format!("{id} = {value}  # {origin}\n"),
+        Some(value) => format!("{id} = {}  # {origin}\n", quoted(&value)),
+        None => format!("# {id} is not set  # {origin}\n"),
+    };
+    print(&layers.origins().into_iter().map(line).collect::<String>())
+}
+
+/// Every key with what it means, commented out.
+pub fn default() -> Result<Exit, Failure> {
+    print(&default_file())
+}
+
+pub fn schema() -> Result<Exit, Failure> {
+    let schema = serde_json::to_string_pretty(&schema_value())
+        .map_err(|error| Failure::new(Exit::Failed, "cannot write the schema").caused_by(&error))?;
+    print(&(schema + "\n"))
+}
+
+fn print(text: &str) -> Result<Exit, Failure> {
+    use std::io::Write;
+    // A reader that left (`| head`) is no failure.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(Exit::Done)
+}
+
+fn default_file() -> String {
+    let mut text = String::from(
+        "# The configuration of longshore: /etc/longshore/config.toml, and *.toml in conf.d beside it.\n\
+         # A key is a flag's name with _ for -; a flag wins over its variable, and that over this file.\n\
+         # ${VAR} and ${VAR:-otherwise} take a variable's value. What is commented out is the default, or an example.\n",
+    );
+    let mut heading = String::new();
+    for key in keys() {
+        let group = key.arg.get_help_heading().unwrap_or_default();
+        if group != heading {
+            heading = group.to_owned();
+            text += &format!("\n# --- {heading}\n");
+        }
+        text += "\n";
+        for line in wrapped(&help(&key)) {
+            text += &format!("# {line}\n");
+        }
+        text += &format!("#{} = {}\n", key.id(), value(&key));
+    }
+    text
+}
+
+fn value(key: &Key) -> String {
+    if key.is_flag() {
+        return "false".to_owned();
+    }
+    let example = || EXAMPLES.iter().find(|(id, _)| *id == key.id()).map(|(_, example)| (*example).to_owned());
+    quoted(&key.default().or_else(example).unwrap_or_default())
+}
+
+fn quoted(value: &str) -> String {
+    toml::Value::String(value.to_owned()).to_string()
+}
+
+fn help(key: &Key) -> String {
+    key.arg.get_help().map(ToString::to_string).unwrap_or_default()
+}
+
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len() + word.len() < WIDTH => *line += &format!(" {word}"),
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+fn schema_value() -> serde_json::Value {
+    let properties: Map<_, _> = keys().iter().map(|key| (key.id(), property(key))).collect();
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "longshore configuration",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": false,
+    })
+}
+
+fn property(key: &Key) -> serde_json::Value {
+    let mut property = if key.is_flag() {
+        json!({ "type": "boolean", "default": false })
+    } else if key.is_list() {
+        json!({ "type": ["string", "array"], "items": { "type": "string" }, "minItems": 1 })
+    } else {
+        json!({ "type": ["string", "integer"] })
+    };
+    let words: Vec<String> =
+        key.arg.get_possible_values().iter().map(|possible| possible.get_name().to_owned()).collect();
+    if !words.is_empty() && !key.is_flag() {
+        property = json!({ "type": "string", "enum": words });
+    }
+    property["description"] = help(key).into();
+    if let (Some(default), false) = (key.default(), key.is_flag()) {
+        property["default"] = default.into();
+    }
+    property
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::path::Path;
+
+    use super::*;
+
+    fn layers(file: &str) -> Result<Layers, Failure> {
+        Layers::parse(&["longshore", "check"].map(OsString::from), |_| {
+            let mut files = Files::default();
+            files.add(Path::new("default.toml"), file, &|_| None).map(|()| files)
+        })
+    }
+
+    /// The default file with every key in effect.
+    fn uncommented() -> String {
+        let all = default_file();
+        all.lines()
+            .map(|line| if line.starts_with("# ") { line } else { line.trim_start_matches('#') }.to_owned() + "\n")
+            .collect()
+    }
+
+    #[test]
+    fn the_default_is_accepted_commented_and_not() {
+        assert!(layers(&default_file()).unwrap().files.settings.is_empty());
+        let all = layers(&uncommented()).unwrap_or_else(|failure| panic!("{failure}"));
+        assert_eq!(all.files.settings.len(), keys().len());
+    }
+
+    #[test]
+    fn the_schema_knows_every_key_and_takes_the_default() {
+        let schema = schema_value();
+        for setting in layers(&uncommented()).unwrap().files.settings {
+            let property = &schema["properties"][&setting.key];
+            let kind = match &setting.value {
+                crate::config::file::Value::Flag(_) => "boolean",
+                _ => "string",
+            };
+            let takes =
+                property["type"] == kind || property["type"].as_array().is_some_and(|all| all.contains(&kind.into()));
+            assert!(takes, "{}: {property}", setting.key);
+            if let (Some(words), crate::config::file::Value::Text(text)) = (property["enum"].as_array(), &setting.value)
+            {
+                assert!(words.contains(&text.as_str().into()), "{}", setting.key);
+            }
+        }
+    }
+}

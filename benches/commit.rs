@@ -53,6 +53,7 @@ fn row(container_ix: usize) -> Row {
         formatter: Formatter::text(&Template::default(), &Metadata::default()),
         max_line_bytes: 1 << 20,
         since_ns: None,
+        filter: Default::default(),
     };
     Row {
         id: format!("{container_ix:064x}"),

@@ -132,7 +132,8 @@ struct Render<'a> {
 
 impl Render<'_> {
     fn record(&mut self, record: &RecordView<'_>) {
-        if self.shape.since_ns.is_some_and(|since| record.time.unix_ns() < since) {
+        let early = self.shape.since_ns.is_some_and(|since| record.time.unix_ns() < since);
+        if early || !self.shape.filter.passes(record.stream, record.text) {
             self.tally.filtered += 1;
             return;
         }

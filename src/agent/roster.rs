@@ -183,6 +183,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             formatter: self.config.formatter(metadata),
             max_line_bytes: self.config.max_line_bytes as u64,
             since_ns: self.config.window.since_ns,
+            filter: self.config.filter.clone(),
         }
     }
 

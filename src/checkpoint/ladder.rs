@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assemble::Unfinished;
 use crate::config::limits::{BLOB_BYTES_MAX, LADDER_RUNGS_MAX, LADDER_SPAN};
+use crate::filter::TextFilter;
 use crate::format::Formatter;
 use crate::sink::Place;
 use crate::tail::Fingerprint;
@@ -42,6 +43,9 @@ pub struct Shape {
     pub max_line_bytes: u64,
     /// Records before this time, in nanoseconds since the Unix epoch, are left out.
     pub since_ns: Option<i128>,
+    /// Records that don't pass are left out.
+    #[serde(default)]
+    pub filter: TextFilter,
 }
 
 /// What was true at one commit: when the output stood at `place`, everything below `offset` was decided.

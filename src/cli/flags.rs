@@ -11,7 +11,8 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::limits::{MAX_LINE_BYTES_MAX, MAX_LINE_BYTES_MIN, THREADS_MAX};
-use crate::config::{Compression, Format, From, LogFormat, Progress};
+use crate::config::{Compression, Format, From, LogFormat, Progress, StreamName};
+use crate::filter::Pattern;
 
 /// Carries every line of every Docker container into rotating files, exactly once
 #[derive(Clone, Debug, Parser)]
@@ -53,6 +54,7 @@ pub enum Command {
 }
 
 const SOURCE: &str = "Source";
+const FILTERS: &str = "Filters";
 const OUTPUT: &str = "Output";
 const ROTATION: &str = "Rotation";
 const STATE: &str = "State";
@@ -66,6 +68,8 @@ pub struct AgentFlags {
     pub places: PlaceFlags,
     #[command(flatten)]
     pub selection: SelectionFlags,
+    #[command(flatten)]
+    pub filters: FilterFlags,
 
     /// Where to begin in the log of a container never seen before. `end` means logs that were there when the state
     /// was first made; later ones are always read from their beginning
@@ -316,6 +320,22 @@ pub struct SelectionFlags {
     /// Only containers of these images, as typed at `docker run`, e.g. 'nginx:*'
     #[arg(long, value_name = "GLOB", env = "LONGSHORE_IMAGE", help_heading = SOURCE)]
     pub image: Vec<List>,
+}
+
+/// Which records of a container. What is left out is counted as filtered, and its place is remembered as that of any other.
+#[derive(Args, Clone, Debug, Default)]
+pub struct FilterFlags {
+    /// Keep only records whose joined text matches, e.g. 'status=5[0-9][0-9]'
+    #[arg(long, value_name = "REGEX", env = "LONGSHORE_FILTER_REGEX", help_heading = FILTERS)]
+    pub filter_regex: Option<Pattern>,
+
+    /// Leave out records whose joined text matches, e.g. 'GET /healthz'; whatever else keeps them
+    #[arg(long, value_name = "REGEX", env = "LONGSHORE_EXCLUDE_REGEX", help_heading = FILTERS)]
+    pub exclude_regex: Option<Pattern>,
+
+    /// Keep only records of this stream [default: both]
+    #[arg(long, value_name = "STREAM", value_enum, env = "LONGSHORE_STREAM", help_heading = FILTERS)]
+    pub stream: Option<StreamName>,
 }
 
 /// The default of `--template`: what `docker logs --timestamps` prints.

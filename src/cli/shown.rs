@@ -7,11 +7,14 @@ use crate::cli::{Exit, Failure};
 use crate::config::file::Files;
 
 /// Examples for keys that are unset by default.
-const EXAMPLES: [(&str, &str); 12] = [
+const EXAMPLES: [(&str, &str); 15] = [
     ("container_names", "web,db-*"),
     ("exclude_names", "*-debug"),
     ("label", "tier=front"),
     ("image", "nginx:*"),
+    ("filter_regex", "status=5[0-9][0-9]"),
+    ("exclude_regex", "GET /healthz"),
+    ("stream", "stderr"),
     ("held_max", "2GiB"),
     ("max_files", "10"),
     ("max_age", "7d"),

@@ -13,8 +13,9 @@ use clap::ValueEnum;
 use crate::cli::Failure;
 use crate::cli::flags::{AgentFlags, BackfillFlags, ContainersFlags, DEFAULT_TEMPLATE, PlaceFlags};
 use crate::config::limits::{HELD_BYTES_DEFAULT, HELD_PERCENT_DEFAULT};
+use crate::decode::Stream;
 use crate::discover::{Needed, PathTemplate, Selection};
-use crate::filter::TimeFilter;
+use crate::filter::{TextFilter, TimeFilter};
 use crate::format::{Formatter, Metadata, Template};
 
 /// What the flags can't know. Asked for once, at start.
@@ -47,6 +48,8 @@ pub struct Config {
     pub path_template: PathTemplate,
     pub format: Format,
     pub template: Template,
+    /// Records that don't pass are left out.
+    pub filter: TextFilter,
     pub file_mode: u32,
     pub durability: Durability,
 
@@ -134,6 +137,22 @@ pub enum Durability {
     Synced,
 }
 
+/// What `--stream` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StreamName {
+    Stdout,
+    Stderr,
+}
+
+impl StreamName {
+    fn stream(self) -> Stream {
+        match self {
+            StreamName::Stdout => Stream::Stdout,
+            StreamName::Stderr => Stream::Stderr,
+        }
+    }
+}
+
 impl Config {
     pub fn for_run(flags: &AgentFlags, host: &Host) -> Result<Config, Failure> {
         let selection = Selection::parse(&flags.selection, host.own_id.clone()).map_err(usage)?;
@@ -150,6 +169,11 @@ impl Config {
             path_template,
             format: flags.format,
             template,
+            filter: TextFilter {
+                keep: flags.filters.filter_regex.clone(),
+                exclude: flags.filters.exclude_regex.clone(),
+                stream: flags.filters.stream.map(StreamName::stream),
+            },
             file_mode: flags.file_mode.0,
             durability: if flags.sync { Durability::Synced } else { Durability::Relaxed },
             limit: flags.limit.0,

@@ -1,4 +1,8 @@
-//! Decides by its time whether a record is delivered now, never, or in a later run.
+//! Decides by its time whether a record is delivered now, never, or in a later run; and by its text whether at all.
+
+mod text;
+
+pub use text::{Pattern, TextFilter};
 
 /// A window of time, in nanoseconds since the Unix epoch: `since` belongs to it, `until` doesn't.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

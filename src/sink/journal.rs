@@ -151,7 +151,12 @@ mod tests {
     use crate::sys::unix::Unix;
 
     fn note(id: &str, route: &str, segment: u64) -> Note {
-        let shape = Shape { formatter: Formatter::Docker, max_line_bytes: 1 << 20, since_ns: Some(-5) };
+        let shape = Shape {
+            formatter: Formatter::Docker,
+            max_line_bytes: 1 << 20,
+            since_ns: Some(-5),
+            filter: Default::default(),
+        };
         let (name, place) = ("web".repeat(100), Place { segment, offset: 7 });
         Note { id: id.to_owned(), name, route: route.to_owned(), place, shape, began: None }
     }

@@ -56,6 +56,7 @@ impl Message {
 
     pub fn is_filtered(&self, shape: &Shape) -> bool {
         shape.since_ns.is_some_and(|since| self.time.unix_ns() < since)
+            || !shape.filter.is_open() && self.lines(shape).is_empty()
     }
 
     /// The output lines of the whole message, each with its newline. A text may hold newlines of its own.
@@ -67,7 +68,13 @@ impl Message {
     pub fn lines_of(&self, shape: &Shape, pieces: std::ops::Range<usize>) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         if shape.formatter == Formatter::Docker {
+            let mut start = pieces.start.checked_sub(1).map_or(0, |before| self.pieces[before].text_end);
             for piece in &self.pieces[pieces] {
+                let text = &self.text[start..piece.text_end.max(start)];
+                start = piece.text_end;
+                if !shape.filter.passes(self.stream, text) {
+                    continue;
+                }
                 out.extend_from_slice(piece.line.as_deref().unwrap_or_default());
                 out.push(b'\n');
             }
@@ -78,7 +85,8 @@ impl Message {
             if pieces.start > 0 && text.is_empty() {
                 return Vec::new(); // The newline of a line that was ended before.
             }
-            for part in parts(text, shape.max_line_bytes as usize) {
+            let passing = |part: &&[u8]| shape.filter.passes(self.stream, part);
+            for part in parts(text, shape.max_line_bytes as usize).into_iter().filter(passing) {
                 shape.formatter.append(&self.view(part), &mut out);
             }
         }

@@ -191,5 +191,6 @@ fn default_shape() -> Shape {
         formatter: Formatter::text(&Template::default(), &Metadata::default()),
         max_line_bytes: crate::config::limits::MAX_LINE_BYTES_MAX as u64,
         since_ns: None,
+        filter: Default::default(),
     }
 }

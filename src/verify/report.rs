@@ -24,7 +24,7 @@ pub struct ContainerReport {
     pub pending: u64,
     /// Their segment went by retention.
     pub pruned: u64,
-    /// Before `--since`.
+    /// Before `--since`, or left out by a filter.
     pub filtered: u64,
     /// Source lines before the place where `--from end` began.
     pub before_begin: u64,

@@ -103,3 +103,53 @@ fn the_snippet_in_the_readme_passes_check() {
     let done = Files::new(&snippet).tell(&["check"]);
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
 }
+
+/// The lines of an output that `web` wrote, by number.
+fn numbers(agent: &Longshore) -> Vec<usize> {
+    let outputs = text(&agent.outputs("web"));
+    let number = |line: &str| line.split(' ').nth(2).and_then(|word| word.parse().ok());
+    outputs.lines().map(|line| number(line).expect("a number")).collect()
+}
+
+#[test]
+fn what_is_filtered_is_passed_over_once_and_no_loss() {
+    let root = Root::new();
+    let log = root.container('a', "web", "2026-11-25T00:00:00Z");
+    log.lines(0, 40);
+    let agent = Longshore::new(root.path());
+    let filters = ["--progress=never", "--filter-regex=line [0-9]*[02468] of", "--exclude-regex=line 1[0-9] "];
+    let passes = |n: &usize| n.is_multiple_of(2) && !(10..20).contains(n);
+    let mut expected: Vec<usize> = (0..40).filter(passes).collect();
+    assert_eq!(agent.backfill(&filters).status.code(), Some(0));
+    assert_eq!(numbers(&agent), expected);
+    let verified = agent.tell("verify", &["--json"]);
+    assert_eq!(verified.status.code(), Some(0), "{}", text(&verified.stdout));
+    let report: serde_json::Value = serde_json::from_slice(&verified.stdout).expect("JSON");
+    let of = |key: &str| report.pointer(&format!("/0/{key}")).and_then(serde_json::Value::as_u64);
+    assert_eq!((of("delivered"), of("filtered")), (Some(15), Some(25)), "{report:#}");
+
+    fs::remove_dir_all(agent.state_dir()).expect("remove the store");
+    log.lines(40, 60);
+    expected.extend((40..60).filter(passes));
+    assert_eq!(agent.backfill(&filters).status.code(), Some(0));
+    assert_eq!(numbers(&agent), expected, "the place is found again among what passed");
+
+    log.lines(60, 70);
+    expected.extend(60..70);
+    assert_eq!(agent.backfill(&["--progress=never"]).status.code(), Some(0));
+    assert_eq!(numbers(&agent), expected, "without the filter from here on");
+    let verified = agent.tell("verify", &[]);
+    assert_eq!(verified.status.code(), Some(0), "{}", text(&verified.stdout));
+
+    log.lines(70, 75);
+    assert_eq!(agent.backfill(&["--progress=never", "--stream=stderr"]).status.code(), Some(0));
+    assert_eq!(agent.backfill(&["--progress=never"]).status.code(), Some(0));
+    assert_eq!(numbers(&agent), expected, "what was filtered is decided, also when the filter goes");
+}
+
+#[test]
+fn a_bad_pattern_is_named() {
+    let done = Files::new("limit = 1\nfilter_regex = '('\n").tell(&["check"]);
+    assert_eq!(done.status.code(), Some(78));
+    assert!(text(&done.stderr).contains("config.toml:2: cannot use filter_regex: no regular expression: "));
+}

@@ -243,7 +243,12 @@ mod tests {
 
     #[test]
     fn an_epoch_is_kept_while_a_rung_stands_in_it() {
-        let shape = |max_line_bytes| Shape { formatter: Formatter::Docker, max_line_bytes, since_ns: None };
+        let shape = |max_line_bytes| Shape {
+            formatter: Formatter::Docker,
+            max_line_bytes,
+            since_ns: None,
+            filter: Default::default(),
+        };
         let mut ladder = Ladder::default();
         for second in [1, 2, 3] {
             let from = Place { segment: 1, offset: second * 10 };

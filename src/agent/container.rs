@@ -322,6 +322,11 @@ impl<O: Os> Container<O> {
         self.pipe.assembler.has_open_chain()
     }
 
+    /// Streams that stand within a line.
+    pub fn open_lines(&self) -> usize {
+        self.pipe.assembler.unfinished().chains.len()
+    }
+
     pub fn waits_for_commit(&self) -> bool {
         self.barrier.is_some()
     }

@@ -93,7 +93,29 @@ impl Drop for SocketFile {
     }
 }
 
+/// Asks the agent's thread from the net thread, as a caller on the socket does.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    sender: SyncSender<Question>,
+    inbox: Inbox,
+}
+
+impl Asker {
+    /// What the agent answers, or why it doesn't.
+    pub async fn ask(&self, question: Value) -> Result<Value, String> {
+        let value = forward(question, &self.sender, &self.inbox).await;
+        match value.get("error").and_then(Value::as_str) {
+            Some(error) => Err(error.to_owned()),
+            None => Ok(value),
+        }
+    }
+}
+
 impl Control {
+    pub fn asker(&self) -> Asker {
+        Asker { sender: self.sender.clone(), inbox: self.inbox.clone() }
+    }
+
     /// Takes the place of whatever socket an earlier agent left: the caller holds the lock of the state directory.
     pub fn bind(state_directory: &Path, inbox: Inbox) -> io::Result<(Control, Questions)> {
         let path = state_directory.join(NAME);

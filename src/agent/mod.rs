@@ -12,6 +12,7 @@ pub mod schedule;
 
 mod commits;
 mod ending;
+mod pace;
 mod roster;
 mod routes;
 pub mod status;
@@ -43,6 +44,7 @@ use crate::sys::{Os, Stat};
 use crate::telemetry::said::Said;
 use crate::telemetry::{Counters, Health, RecoveryReason};
 
+use self::pace::Pace;
 use self::routes::Route;
 
 /// A backfill gives up on what failed so often in a row.
@@ -85,6 +87,7 @@ struct Slot<O: Os> {
     losses_in_flight: Vec<Loss>,
     /// Its row is on its way out of the store.
     leaving: bool,
+    pace: Pace,
     /// Since the drain began it was seen quiet.
     quiet_since_stop: bool,
 }
@@ -262,9 +265,13 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         if moved {
             self.hot_moved_at = now;
         }
+        if self.first_listing_seen {
+            self.health.swept();
+        }
         self.shed_held(now);
         self.submit_commits(now);
         self.take_commits(now);
+        self.health.committing((!self.committer.is_idle()).then_some(self.commit_began_at));
         self.tidy(now);
         if moved { Duration::ZERO } else { self.pause(now) }
     }
@@ -303,6 +310,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         }
         if hints.stop && !self.stopping {
             self.stopping = true;
+            self.health.draining();
             let all: Vec<usize> = self.slots.keys().copied().collect();
             for ix in all {
                 self.look_soon(ix, now);
@@ -411,6 +419,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         };
         let went = slot.container.turn(&mut turn);
         let n_passed = slot.container.lineage.passed() - n_before;
+        slot.pace.read(tally.bytes);
         self.count(&tally, n_passed);
         self.take_losses(ix, losses);
         for meddling in meddled {
@@ -431,6 +440,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             self.wanting.insert(ix);
         }
         let moved = went == Went::Moved;
+        slot.pace.went(went == Went::Quiet || went == Went::Finished, now);
         slot.quiet_since_stop |= self.stopping && went == Went::Quiet;
         let change = match went {
             Went::Moved => slot.activity.grew(now),
@@ -530,6 +540,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             return;
         }
         self.held_looked_at = now;
+        self.slots.values_mut().for_each(|slot| slot.pace.sample(now));
         self.gauge();
         let total = self.os.space(&self.config.places.containers_dir).map_or(u64::MAX, |space| space.total);
         let budget = self.config.held_max(total);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::agent::container::{Container, Facts};
+use crate::agent::pace::Pace;
 use crate::agent::schedule::Activity;
 use crate::agent::{Agent, Mode, Share, Slot};
 use crate::checkpoint::Shape;
@@ -161,6 +162,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 losses: Vec::new(),
                 losses_in_flight: Vec::new(),
                 leaving: false,
+                pace: Pace::new(now),
                 quiet_since_stop: false,
             },
         );

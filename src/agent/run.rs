@@ -13,17 +13,18 @@ use crate::agent::{Agent, Mode, Parts, Remembered, remember};
 use crate::checkpoint::codec;
 use crate::checkpoint::store::{Opened, SledStore, StoreError};
 use crate::cli::{Exit, Failure};
-use crate::config::{Compression, Config};
+use crate::config::{Compression, Config, LISTEN_DEFAULT, Listen};
 use crate::loss::Ledger;
 use crate::sink::journal;
 use crate::sink::rolling::Form;
 use crate::sink::tidy::{Chore, Retention};
 use crate::sys::lock::{DirectoryLock, LockError};
+use crate::sys::service;
 use crate::sys::signal::Signals;
 use crate::sys::unix::Unix;
 use crate::sys::watch::{Watch, Watcher};
 use crate::sys::{Kind, Os};
-use crate::telemetry::report::Report;
+use crate::telemetry::report::{self, Report};
 use crate::telemetry::{Counters, Health, WatchMode};
 
 /// How long a start waits for a lock that somebody holds.
@@ -47,7 +48,7 @@ pub fn run(config: Config) -> Result<Exit, Failure> {
     let net = Net::prepare()?;
     check_root(&os, &config.places.containers_dir, Mode::Run)?;
     let open_files = crate::sys::unix::raise_open_files();
-    let report = config.listen.map(|address| bind(address).map(|report| (address, report))).transpose()?;
+    let report = listen(config.listen)?;
     let opening = Opening::new(os, config)?;
     let config = opening.config.clone();
     let inbox = Inbox::new();
@@ -64,7 +65,7 @@ pub fn run(config: Config) -> Result<Exit, Failure> {
         )
         .caused_by(&error)
     })?;
-    let net = net.start(&opening, inbox.clone(), Some(control), report.map(|(_, report)| report))?;
+    let net = net.start(&opening, inbox.clone(), Some(control), report)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         containers_dir = %config.places.containers_dir.display(),
@@ -74,6 +75,7 @@ pub fn run(config: Config) -> Result<Exit, Failure> {
         open_files = open_files.unwrap_or(0),
         "started"
     );
+    service::ready();
     let Opening { os, counters, health, remembered, commits, commit_handle, _locks, .. } = opening;
     let parts = Parts {
         os,
@@ -126,7 +128,7 @@ pub fn backfill(config: Config) -> Result<Exit, Failure> {
     let net = Net::prepare()?;
     check_root(&os, &config.places.containers_dir, Mode::Backfill)?;
     let _ = crate::sys::unix::raise_open_files();
-    let report = config.listen.map(bind).transpose()?;
+    let report = listen(config.listen)?;
     let opening = Opening::new(os, config)?;
     let stop = Inbox::new();
     let net = net.start(&opening, stop.clone(), None, report)?;
@@ -315,12 +317,31 @@ fn store_failure(error: &StoreError) -> Failure {
     }
 }
 
-fn bind(address: std::net::SocketAddr) -> Result<Report, Failure> {
-    Report::bind(address).map_err(|error| {
-        Failure::new(Exit::Failed, format!("cannot listen on {address}"))
+/// What was asked for must come true; the default may give way to whoever has the port.
+fn listen(wanted: Listen) -> Result<Option<Report>, Failure> {
+    let address = match wanted {
+        Listen::Off => return Ok(None),
+        Listen::Unasked => LISTEN_DEFAULT,
+        Listen::At(address) => address,
+    };
+    match Report::bind(address) {
+        Ok(report) => {
+            let address = report.address().unwrap_or(address);
+            if address.ip().is_loopback() {
+                tracing::info!(%address, "metrics and status are served to this host");
+            } else {
+                tracing::warn!(%address, "metrics and status are served beyond this host, to whoever can reach the port");
+            }
+            Ok(Some(report))
+        }
+        Err(error) if wanted == Listen::Unasked => {
+            tracing::warn!(%address, %error, "no metrics and no page: cannot listen; --listen chooses another address");
+            Ok(None)
+        }
+        Err(error) => Err(Failure::new(Exit::Failed, format!("cannot listen on {address}"))
             .caused_by(&error)
-            .hint("choose another --listen address")
-    })
+            .hint("choose another --listen address, or none")),
+    }
 }
 
 fn retention(config: &Config) -> Retention {
@@ -381,14 +402,28 @@ impl Net {
             runtime.block_on(async move {
                 tokio::spawn(signals.run(move |name| {
                     tracing::info!(signal = name, "draining");
+                    service::stopping();
                     inbox.stop();
                 }));
+                if let Some(period) = service::watchdog_period() {
+                    tokio::spawn(watchdog(health.clone(), os, period));
+                }
+                let asker = control.as_ref().map(Control::asker);
                 if let Some(control) = control {
                     tokio::spawn(control.serve());
                 }
+                let status: report::Status = std::sync::Arc::new(move || {
+                    let asker = asker.clone();
+                    Box::pin(async move {
+                        match asker {
+                            Some(asker) => asker.ask(serde_json::json!({ "ask": "status" })).await,
+                            None => Err("only a running agent tells its status".to_owned()),
+                        }
+                    })
+                });
                 if let Some(report) = report {
                     tokio::spawn(async move {
-                        if let Err(error) = report.serve(counters, health, move || os.monotonic()).await {
+                        if let Err(error) = report.serve(counters, health, status, move || os.monotonic()).await {
                             tracing::error!(%error, "the metrics endpoint ended");
                         }
                     });
@@ -401,6 +436,16 @@ impl Net {
             .spawn(work)
             .map_err(|error| Failure::new(Exit::Failed, "cannot start the net thread").caused_by(&error))?;
         Ok(NetThread { _end: end })
+    }
+}
+
+/// systemd hears nothing from an agent that hangs, and restarts it.
+async fn watchdog(health: Health, os: Unix, period: Duration) {
+    loop {
+        if health.hung(os.monotonic()).is_empty() {
+            service::alive();
+        }
+        tokio::time::sleep_until(tokio::time::Instant::now() + period).await;
     }
 }
 

@@ -57,7 +57,11 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 Ok(ledger) => question.answer(serde_json::json!({ "ledger": ledger })),
                 Err(error) => question.refuse(&error.to_string()),
             },
-            _ => question.refuse("unknown question; this version knows: containers, rows, ledger"),
+            Some("status") => match serde_json::to_value(self.going()) {
+                Ok(going) => question.answer(going),
+                Err(error) => question.refuse(&error.to_string()),
+            },
+            _ => question.refuse("unknown question; this version knows: containers, rows, ledger, status"),
         }
     }
 
@@ -101,6 +105,81 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         }
         all.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         all
+    }
+}
+
+/// How the agent gets on: `longshore status`, /status and the page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Going {
+    pub version: String,
+    /// Unix time.
+    pub start_time_seconds: f64,
+    /// 0: none since the start.
+    pub last_commit_timestamp_seconds: f64,
+    pub draining: bool,
+    pub lines_read: u64,
+    pub bytes_read: u64,
+    pub records_written: u64,
+    pub lost_bytes: u64,
+    /// What troubles the agent; one line each.
+    pub faults: Vec<String>,
+    pub containers: Vec<ContainerGoing>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerGoing {
+    pub name: String,
+    pub id: String,
+    /// Docker's word, or `removed`.
+    pub state: String,
+    /// Bytes read from the log, averaged over the last seconds.
+    pub bytes_per_second: f64,
+    /// Bytes that are still to be read.
+    pub lag_bytes: u64,
+    /// How long there has been something unread without a break; 0: nothing is.
+    pub lag_seconds: f64,
+    /// Bytes of deleted logs that are kept because they are held open.
+    pub held_bytes: u64,
+    /// Streams that stand within a line.
+    pub open_fragments: u64,
+    /// What keeps it from being delivered.
+    pub trouble: Option<String>,
+}
+
+impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
+    fn going(&self) -> Going {
+        let now = self.os.monotonic();
+        let of_interest = self.slots.values().filter(|slot| slot.selected && !slot.leaving);
+        let mut containers: Vec<ContainerGoing> = of_interest
+            .map(|slot| {
+                let container = &slot.container;
+                let lag_bytes = container.lineage.lag_bytes(&self.os);
+                ContainerGoing {
+                    name: container.facts.metadata.name.clone(),
+                    id: container.id.clone(),
+                    state: if container.removed { "removed".to_owned() } else { container.facts.state.to_owned() },
+                    bytes_per_second: slot.pace.bytes_per_second(),
+                    lag_bytes,
+                    lag_seconds: if lag_bytes == 0 { 0.0 } else { slot.pace.behind(now).as_secs_f64() },
+                    held_bytes: container.lineage.held_bytes(&self.os),
+                    open_fragments: container.open_lines() as u64,
+                    trouble: slot.trouble.as_ref().map(ToString::to_string),
+                }
+            })
+            .collect();
+        containers.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        Going {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            start_time_seconds: self.counters.start_time_seconds.get(),
+            last_commit_timestamp_seconds: self.counters.last_commit_timestamp_seconds.get(),
+            draining: self.stopping,
+            lines_read: self.counters.lines_read.get(),
+            bytes_read: self.counters.bytes_read.get(),
+            records_written: self.counters.records_written.get(),
+            lost_bytes: self.counters.lost_bytes.total(),
+            faults: self.health.faults(),
+            containers,
+        }
     }
 }
 

@@ -64,6 +64,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
 
     pub(super) fn troubled(&mut self, ix: usize, trouble: Trouble, now: Duration) {
         let slot = self.slots.get_mut(&ix).expect("it was served");
+        slot.pace.went(false, now);
         let pause = retry_pause(slot.n_failures);
         slot.n_failures += 1;
         let id = slot.container.id.clone();

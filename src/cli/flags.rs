@@ -11,7 +11,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::limits::{MAX_LINE_BYTES_MAX, MAX_LINE_BYTES_MIN, THREADS_MAX};
-use crate::config::{Compression, Format, From, LogFormat, Progress, StreamName};
+use crate::config::{Compression, Format, From, Listen, LogFormat, Progress, StreamName};
 use crate::filter::Pattern;
 
 /// Carries every line of every Docker container into rotating files, exactly once
@@ -51,6 +51,14 @@ pub enum Command {
     Check(AgentFlags),
     /// Show the configuration: what is in effect, what could be set, and a schema for editors
     Config(ConfigFlags),
+    /// Show how the running agent gets on: rate, lag, deleted logs held, open lines and trouble of each container
+    Status(StatusFlags),
+    /// Ask the agent on this host whether it is alive, by /healthz on its own port; exit 0 or 1
+    Healthcheck(HealthcheckFlags),
+    /// Print a completion script for a shell
+    Completions(CompletionsFlags),
+    /// Print the manual page, or write one for each command
+    Man(ManFlags),
 }
 
 const SOURCE: &str = "Source";
@@ -167,10 +175,11 @@ pub struct OwnLogFlags {
     #[arg(env = "LONGSHORE_LOG_FORMAT", help_heading = OWN_LOGS)]
     pub log_format: LogFormat,
 
-    /// Serve /metrics and /healthz here, e.g. 0.0.0.0:9464; a bare port means 127.0.0.1 [default: none]
+    /// Serve /metrics, /healthz, /readyz, /status and a page here, e.g. 0.0.0.0:9105; a bare port means 127.0.0.1, none
+    /// turns it off [default: 127.0.0.1:9105; a backfill: none]
     #[arg(long, value_name = "ADDR", value_parser = parse_listen)]
     #[arg(env = "LONGSHORE_LISTEN", help_heading = OWN_LOGS)]
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<Listen>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -217,6 +226,43 @@ pub struct LedgerFlags {
     /// A JSON array instead of a table
     #[arg(long, help_heading = OUTPUT)]
     pub json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct StatusFlags {
+    #[command(flatten)]
+    pub places: PlaceFlags,
+
+    /// JSON instead of a table: the same as /status
+    #[arg(long, help_heading = OUTPUT)]
+    pub json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct HealthcheckFlags {
+    /// The agent's own --listen; 0.0.0.0 and [::] are asked on the loopback [default: 127.0.0.1:9105]
+    #[arg(long, value_name = "ADDR", value_parser = parse_listen, env = "LONGSHORE_LISTEN", help_heading = OWN_LOGS)]
+    pub listen: Option<Listen>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct CompletionsFlags {
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: Shell,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ManFlags {
+    /// Write longshore.1, longshore-run.1 and so on into this directory, instead of one page to stdout
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -494,12 +540,17 @@ fn parse_age(typed: &str) -> Result<Duration, String> {
 }
 
 /// `ADDR:PORT`, or a port alone, which means this machine only: metrics are opened to others on purpose.
-fn parse_listen(typed: &str) -> Result<SocketAddr, String> {
-    if let Ok(port) = typed.strip_prefix(':').unwrap_or(typed).parse::<u16>() {
-        return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+fn parse_listen(typed: &str) -> Result<Listen, String> {
+    if typed == "none" {
+        return Ok(Listen::Off);
     }
-    let typed = typed.replace("localhost:", "127.0.0.1:");
-    typed.parse().map_err(|_| "not an address such as 127.0.0.1:9464, 0.0.0.0:9464, [::]:9464 or :9464".to_owned())
+    if let Ok(port) = typed.strip_prefix(':').unwrap_or(typed).parse::<u16>() {
+        return Ok(Listen::At(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)));
+    }
+    let address = typed.replace("localhost:", "127.0.0.1:").parse();
+    address
+        .map(Listen::At)
+        .map_err(|_| "not an address such as 127.0.0.1:9105, 0.0.0.0:9105, [::]:9105 or :9105, nor none".to_owned())
 }
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 
 pub mod exit;
 pub mod flags;
+pub mod healthcheck;
 pub mod layers;
 pub mod ledger;
+pub mod manual;
 pub mod shown;
 pub mod state;
+pub mod status;
 pub mod stored;
 pub mod table;
 

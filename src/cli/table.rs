@@ -77,10 +77,15 @@ fn render(all: &[ContainerStatus]) -> String {
             ByteSize(status.lag_bytes).to_string(),
         ]);
     }
+    aligned(&rows)
+}
+
+/// Columns as wide as their widest cell.
+pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let widths: Vec<usize> =
-        (0..HEAD.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+        (0..N).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
     let mut text = String::new();
-    for row in &rows {
+    for row in rows {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
@@ -89,6 +94,6 @@ fn render(all: &[ContainerStatus]) -> String {
 }
 
 /// Names come from a file that others write: no control character of theirs reaches a terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).take(60).collect()
 }

@@ -3,7 +3,7 @@
 pub mod file;
 pub mod limits;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -72,7 +72,18 @@ pub struct Config {
 
     pub log_level: String,
     pub log_format: LogFormat,
-    pub listen: Option<SocketAddr>,
+    pub listen: Listen,
+}
+
+/// Where /metrics and its neighbours are served when nobody says otherwise: on this host only.
+pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9105));
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    Off,
+    /// At [`LISTEN_DEFAULT`]. Nobody asked for it, so a port that is taken stops nothing.
+    Unasked,
+    At(SocketAddr),
 }
 
 /// Everything `containers` needs to know.
@@ -187,7 +198,7 @@ impl Config {
             progress: Progress::Never,
             log_level: flags.own_logs.log_level.0.clone(),
             log_format: flags.own_logs.log_format,
-            listen: flags.own_logs.listen,
+            listen: flags.own_logs.listen.unwrap_or(Listen::Unasked),
         })
     }
 
@@ -203,7 +214,9 @@ impl Config {
                 .hint("10m means ten minutes ago; a date means its midnight, UTC"));
         }
         let threads = flags.threads.map_or(host.cores, usize::from).clamp(1, limits::THREADS_MAX);
-        Ok(Config { window, threads, progress: flags.progress, ..Config::for_run(&flags.agent, host)? })
+        // It may run beside a port that is in use, and ends before anybody would scrape it.
+        let listen = flags.agent.own_logs.listen.unwrap_or(Listen::Off);
+        Ok(Config { window, threads, listen, progress: flags.progress, ..Config::for_run(&flags.agent, host)? })
     }
 
     /// How this container's records look.
@@ -384,10 +397,11 @@ mod tests {
         assert_eq!((config.from, config.format, config.max_line_bytes), (From::Beginning, Format::Text, 1 << 20));
         assert_eq!(
             (config.durability, config.listen, config.window),
-            (Durability::Relaxed, None, TimeFilter::default())
+            (Durability::Relaxed, Listen::Unasked, TimeFilter::default())
         );
         assert_eq!((config.threads, config.progress), (1, Progress::Never));
         assert_eq!((config.log_level.as_str(), config.shutdown_timeout), ("info", limits::DRAIN_MAX));
+        assert_eq!(resolve("backfill").unwrap().listen, Listen::Off);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod lock;
 pub mod places;
+pub mod service;
 pub mod signal;
 pub mod unix;
 pub mod watch;

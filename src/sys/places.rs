@@ -38,6 +38,11 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Writes a file of ours that nobody else reads meanwhile, such as a page of the manual.
+pub fn write_new_text(path: &Path, text: &[u8]) -> io::Result<()> {
+    std::fs::write(path, text)
+}
+
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,6 +1,8 @@
-//! Answers /metrics and /healthz: what was counted, and what troubles the agent. Runs on the net thread, next to the signals and the control socket.
+//! Answers over HTTP what was counted, whether the agent lives and is ready, and how it gets on. Only reads.
+//! Runs on the net thread, next to the signals and the control socket.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
@@ -22,15 +24,24 @@ use super::Counters;
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN_TYPE: &str = "text/plain; charset=utf-8";
+/// Everything the page needs is in it; a browser that knows this policy fetches nothing else.
+const PAGE: &str = include_str!("page.html");
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'";
 
 /// An agent that hasn't come round for so long hangs. A sweep of a slow disk takes less.
 pub const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(30);
+/// A commit syncs outputs and the store; a disk that takes longer for it doesn't come back.
+const COMMIT_AGE_MAX: Duration = Duration::from_secs(120);
 /// A fault is named by its cause, not by container, so there are few.
 const FAULTS_MAX: usize = 64;
 /// A scraper and two probes need three. More wait to be accepted.
 const CONNECTIONS_MAX: usize = 64;
 /// A connection that sends nothing for so long is closed. Prometheus asks every 15 to 60 s on one it keeps open.
 const IDLE_MAX: Duration = Duration::from_secs(120);
+
+/// Asks the agent's thread how it gets on.
+pub type Status =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<serde_json::Value, String>> + Send>> + Send + Sync + 'static>;
 
 /// A bound address. Bound before the agent starts, so that a taken port is an error of the start.
 #[derive(Debug)]
@@ -55,37 +66,56 @@ impl Report {
         self,
         counters: Counters,
         health: Health,
+        status: Status,
         monotonic: impl Fn() -> Duration + Clone + Send + Sync + 'static,
     ) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         let door = Door { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)), idle_max: IDLE_MAX };
-        axum::serve(door, router(counters, health, monotonic)).await
+        axum::serve(door, router(counters, health, status, monotonic)).await
     }
 }
 
 fn router(
     counters: Counters,
     health: Health,
+    status: Status,
     monotonic: impl Fn() -> Duration + Clone + Send + Sync + 'static,
 ) -> Router {
     // `get` answers HEAD as well, and everything else with 405 and the methods it allows.
     Router::new()
         .route("/metrics", get(metrics).with_state(counters))
-        .route("/healthz", get(move |State(health): State<Health>| async move { healthz(&health, monotonic()) }))
+        .route("/healthz", get(move |State(health): State<Health>| async move { plain(health.hung(monotonic())) }))
+        .route("/readyz", get(|State(health): State<Health>| async move { plain(health.unready()) }))
         .with_state(health)
+        .route("/status", get(move || tell(status.clone())))
+        .route("/", get(page))
 }
 
 async fn metrics(State(counters): State<Counters>) -> Response {
     ([(header::CONTENT_TYPE, METRICS_TYPE)], counters.text()).into_response()
 }
 
-fn healthz(health: &Health, now: Duration) -> Response {
-    let faults = health.faults(now);
-    let (status, text) = match faults.is_empty() {
+/// What stands against it, one line each.
+fn plain(against: Vec<String>) -> Response {
+    let (status, text) = match against.is_empty() {
         true => (StatusCode::OK, "ok\n".to_owned()),
-        false => (StatusCode::SERVICE_UNAVAILABLE, faults.join("\n") + "\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, against.join("\n") + "\n"),
     };
     (status, [(header::CONTENT_TYPE, PLAIN_TYPE)], text).into_response()
+}
+
+async fn tell(status: Status) -> Response {
+    let (code, value) = match status().await {
+        Ok(value) => (StatusCode::OK, value),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, serde_json::json!({ "error": error })),
+    };
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (code, headers, value.to_string()).into_response()
+}
+
+async fn page() -> Response {
+    let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, PAGE_POLICY)];
+    (headers, PAGE).into_response()
 }
 
 /// Clones share it. Times are of one monotonic clock.
@@ -97,17 +127,38 @@ pub struct Health {
 #[derive(Debug)]
 struct Condition {
     last_beat: Duration,
+    /// Since when a commit is under way.
+    committing: Option<Duration>,
+    swept: bool,
+    draining: bool,
     faults: BTreeMap<&'static str, String>,
 }
 
 impl Health {
     pub fn new(now: Duration) -> Health {
-        Health { shared: Arc::new(Mutex::new(Condition { last_beat: now, faults: BTreeMap::new() })) }
+        let condition =
+            Condition { last_beat: now, committing: None, swept: false, draining: false, faults: BTreeMap::new() };
+        Health { shared: Arc::new(Mutex::new(condition)) }
     }
 
     /// The agent has come round once more.
     pub fn beat(&self, now: Duration) {
         self.lock().last_beat = now;
+    }
+
+    /// Whether the commit thread has work, and since when.
+    pub fn committing(&self, since: Option<Duration>) {
+        self.lock().committing = since;
+    }
+
+    /// Every container was looked at once.
+    pub fn swept(&self) {
+        self.lock().swept = true;
+    }
+
+    /// It was told to end.
+    pub fn draining(&self) {
+        self.lock().draining = true;
     }
 
     /// A named fault stands until it is cleared; a second one of the same name replaces the text.
@@ -122,13 +173,27 @@ impl Health {
         self.lock().faults.remove(name);
     }
 
-    /// One line a fault; none means well.
-    pub fn faults(&self, now: Duration) -> Vec<String> {
+    /// What a restart may mend: a thread that doesn't come round. A full disk is no reason to be killed.
+    pub fn hung(&self, now: Duration) -> Vec<String> {
         let state = self.lock();
-        let age = now.saturating_sub(state.last_beat);
-        let hung = (age > HEARTBEAT_AGE_MAX).then(|| format!("agent: no turn for {} s", age.as_secs()));
-        let named = state.faults.iter().map(|(name, text)| format!("{name}: {}", text.replace('\n', " ")));
-        hung.into_iter().chain(named).collect()
+        let turn_age = now.saturating_sub(state.last_beat);
+        let turn = (turn_age > HEARTBEAT_AGE_MAX).then(|| format!("agent: no turn for {} s", turn_age.as_secs()));
+        let commit_age = state.committing.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        let commit = (commit_age > COMMIT_AGE_MAX).then(|| format!("commit: not done for {} s", commit_age.as_secs()));
+        turn.into_iter().chain(commit).collect()
+    }
+
+    /// Why it isn't ready; nothing says that it is. The store is open before the first beat.
+    pub fn unready(&self) -> Vec<String> {
+        let state = self.lock();
+        let first = (!state.swept).then(|| "the first look at all containers isn't done".to_owned());
+        first.into_iter().chain(state.draining.then(|| "draining".to_owned())).collect()
+    }
+
+    /// One line a fault; none means well.
+    pub fn faults(&self) -> Vec<String> {
+        let state = self.lock();
+        state.faults.iter().map(|(name, text)| format!("{name}: {}", text.replace('\n', " "))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Condition> {
@@ -230,12 +295,13 @@ mod tests {
 
         let (counters, health) = (Counters::new(0), Health::new(Duration::ZERO));
         let (shared, sick) = (counters.clone(), health.clone());
+        let status: Status = Arc::new(|| Box::pin(async { Ok(serde_json::json!({ "containers": [] })) }));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let server = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 tokio::select! {
-                    served = report.serve(shared, sick, || Duration::from_secs(1)) => served.unwrap(),
+                    served = report.serve(shared, sick, status, || Duration::from_secs(200)) => served.unwrap(),
                     _ = stopped => {}
                 }
             });
@@ -248,13 +314,32 @@ mod tests {
         let (head, body) = ask(address, "HEAD", "/metrics");
         assert!(head.starts_with("http/1.1 200") && head.contains(METRICS_TYPE) && body.is_empty(), "{head}");
 
+        health.beat(Duration::from_secs(200));
+        health.set("output", "no space");
         let (head, body) = ask(address, "GET", "/healthz");
-        assert!(head.starts_with("http/1.1 200") && body == "ok\n", "{head}");
-        health.set("store", "no space");
-        health.set("output", "denied");
+        assert!(head.starts_with("http/1.1 200") && body == "ok\n", "a fault that no restart mends: {head}");
+        health.committing(Some(Duration::from_secs(1)));
         let (head, body) = ask(address, "GET", "/healthz");
         assert!(head.starts_with("http/1.1 503"), "{head}");
-        assert_eq!(body, "output: denied\nstore: no space\n");
+        assert_eq!(body, "commit: not done for 199 s\n");
+
+        let (head, body) = ask(address, "GET", "/readyz");
+        assert!(head.starts_with("http/1.1 503") && body.starts_with("the first look"), "{head}{body}");
+        health.swept();
+        let (head, body) = ask(address, "GET", "/readyz");
+        assert!(head.starts_with("http/1.1 200") && body == "ok\n", "{head}{body}");
+        health.draining();
+        let (head, body) = ask(address, "GET", "/readyz");
+        assert!(head.starts_with("http/1.1 503") && body == "draining\n", "{head}{body}");
+
+        let (head, body) = ask(address, "GET", "/status");
+        assert!(head.starts_with("http/1.1 200") && head.contains("application/json"), "{head}");
+        assert_eq!(body, r#"{"containers":[]}"#);
+        let (head, body) = ask(address, "GET", "/");
+        assert!(head.contains("text/html") && head.contains("default-src 'none'"), "{head}");
+        for elsewhere in ["http:", "https:", "src=", "@import", "url("] {
+            assert!(!body.contains(elsewhere), "the page fetches something: {elsewhere}");
+        }
 
         let (head, _) = ask(address, "POST", "/metrics");
         assert!(head.starts_with("http/1.1 405") && head.contains("allow: get,head"), "{head}");
@@ -286,17 +371,17 @@ mod tests {
     fn faults_stand_until_cleared() {
         let at = Duration::from_secs;
         let health = Health::new(at(100));
-        assert!(health.faults(at(130)).is_empty());
-        assert_eq!(health.faults(at(131)), ["agent: no turn for 31 s"]);
+        assert!(health.hung(at(130)).is_empty());
+        assert_eq!(health.hung(at(131)), ["agent: no turn for 31 s"]);
         health.clone().beat(at(131));
+        assert!(health.hung(at(131)).is_empty() && health.hung(at(0)).is_empty(), "a clock read before the beat");
         health.set("store", "disk\nfull");
         health.set("output", "x");
         health.set("output", "y");
-        assert_eq!(health.faults(at(131)), ["output: y", "store: disk full"]);
+        assert_eq!(health.faults(), ["output: y", "store: disk full"]);
         health.clear("store");
         health.clear("output");
         health.clear("output");
-        assert!(health.faults(at(131)).is_empty());
-        assert!(health.faults(at(0)).is_empty(), "a clock read before the beat");
+        assert!(health.faults().is_empty());
     }
 }

@@ -20,3 +20,4 @@ mod scripts;
 
 mod state;
 mod verify;
+mod watched;

@@ -212,8 +212,10 @@ fn listen_addresses() {
         ("0.0.0.0:80", "0.0.0.0:80"),
         ("[::]:9464", "[::]:9464"),
     ] {
-        assert_eq!(run(&format!("--listen {typed}")).own_logs.listen.unwrap().to_string(), expected);
+        let expected = Listen::At(expected.parse().unwrap());
+        assert_eq!(run(&format!("--listen {typed}")).own_logs.listen, Some(expected));
     }
+    assert_eq!(run("--listen none").own_logs.listen, Some(Listen::Off));
     for typed in ["host:9464", "1.2.3.4", "70000", ":", "[::]"] {
         refused(&format!("--listen {typed}"));
     }

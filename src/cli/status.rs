@@ -1,0 +1,105 @@
+//! `longshore status`: how a running agent gets on, asked over its socket.
+
+use std::io::Write;
+
+use bytesize::ByteSize;
+
+use crate::agent::control::{AskError, ask};
+use crate::agent::status::Going;
+use crate::cli::table::{aligned, printable};
+use crate::cli::{Exit, Failure};
+use crate::config::Places;
+
+pub fn status(places: &Places, json: bool) -> Result<Exit, Failure> {
+    let going = going(places)?;
+    let text = if json {
+        serde_json::to_string_pretty(&going).expect("a status is plain data") + "\n"
+    } else {
+        render(&going)
+    };
+    // A reader that left (`| head`) is no failure.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(Exit::Done)
+}
+
+/// Asks the agent that runs on this state directory.
+pub fn going(places: &Places) -> Result<Going, Failure> {
+    let answer = ask(&places.state_dir, &serde_json::json!({ "ask": "status" })).map_err(|error| match error {
+        AskError::NotRunning => {
+            Failure::new(Exit::Failed, format!("no agent is running on {}", places.state_dir.display()))
+                .hint("--state-dir must be that of the agent; `longshore containers` reads the files without one")
+        }
+        error => Failure::new(Exit::Failed, "cannot ask the running agent").caused_by(&error),
+    })?;
+    serde_json::from_value(answer)
+        .map_err(|error| Failure::new(Exit::Failed, "the running agent gave no status").caused_by(&error))
+}
+
+fn render(going: &Going) -> String {
+    const HEAD: [&str; 8] = ["NAME", "ID", "STATE", "RATE", "LAG", "BEHIND", "HELD", "OPEN"];
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    for container in &going.containers {
+        rows.push([
+            printable(&container.name),
+            container.id.chars().take(12).collect(),
+            container.state.clone(),
+            rate(container.bytes_per_second),
+            ByteSize(container.lag_bytes).to_string(),
+            format!("{:.0} s", container.lag_seconds),
+            ByteSize(container.held_bytes).to_string(),
+            container.open_fragments.to_string(),
+        ]);
+    }
+    let mut text = aligned(&rows);
+    for container in &going.containers {
+        if let Some(trouble) = &container.trouble {
+            text.push_str(&format!("{}: {}\n", printable(&container.name), one_line(trouble)));
+        }
+    }
+    text
+}
+
+pub(super) fn rate(bytes_per_second: f64) -> String {
+    format!("{}/s", ByteSize(bytes_per_second as u64))
+}
+
+pub(super) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::status::ContainerGoing;
+
+    #[test]
+    fn a_table_with_trouble_below() {
+        let going = Going {
+            version: "1".into(),
+            start_time_seconds: 1.0,
+            last_commit_timestamp_seconds: 2.0,
+            draining: false,
+            lines_read: 0,
+            bytes_read: 0,
+            records_written: 0,
+            lost_bytes: 0,
+            faults: vec![],
+            containers: vec![ContainerGoing {
+                name: "we\u{1b}b".into(),
+                id: "0123456789abcdef".into(),
+                state: "running".into(),
+                bytes_per_second: 2048.0,
+                lag_bytes: 100,
+                lag_seconds: 3.2,
+                held_bytes: 0,
+                open_fragments: 1,
+                trouble: Some("cannot write\nx".into()),
+            }],
+        };
+        let text = render(&going);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "NAME  ID            STATE    RATE       LAG    BEHIND  HELD  OPEN");
+        assert_eq!(lines[1], "we?b  0123456789ab  running  2.0 KiB/s  100 B  3 s     0 B   1");
+        assert_eq!(lines[2..], ["we?b: cannot write x"]);
+    }
+}

@@ -48,5 +48,7 @@ fn the_manifest_says_what_the_promise_needs() {
     ] {
         assert!(settings.contains(&needed), "k8s/daemonset.yaml lacks {needed:?}");
     }
-    assert!(!text.contains("Probe:"), "probes come with the endpoints they ask");
+    for probe in ["startupProbe:", "livenessProbe:", "readinessProbe:"] {
+        assert!(settings.contains(&probe), "k8s/daemonset.yaml lacks {probe}");
+    }
 }

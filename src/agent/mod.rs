@@ -147,6 +147,8 @@ pub struct Agent<O: Os, C: Committer<O>, T: Tidier, W: Watcher> {
     said: Said,
     buffer: Vec<u8>,
     root_modified: Option<i64>,
+    /// An output of a container that is gone couldn't be completed yet.
+    owes_absent: bool,
     root_looked_at: Duration,
     root_listed_at: Duration,
     root_watched: bool,
@@ -220,6 +222,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             said: Said::new(),
             buffer: Vec::new(),
             root_modified: None,
+            owes_absent: false,
             root_looked_at: Duration::ZERO,
             root_listed_at: Duration::ZERO,
             root_watched: false,

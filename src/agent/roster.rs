@@ -39,7 +39,8 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         };
         let due = self.root_modified != Some(modified)
             || now >= self.root_listed_at + SWEEP_PERIOD
-            || !self.awaited.is_empty();
+            || !self.awaited.is_empty()
+            || self.owes_absent;
         if !due && self.first_listing_seen {
             return;
         }

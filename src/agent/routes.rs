@@ -27,6 +27,8 @@ pub(super) struct Route {
     last_sequence: u64,
     /// The last writer's place was found again, so others may go on behind it.
     settled: bool,
+    /// That it couldn't be was said.
+    blamed: bool,
     /// Numbers below it were given out already.
     segment_min: u64,
 }
@@ -157,9 +159,10 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         };
         match settle_owed(&self.os, &at, row, row.boot != self.boot) {
             Ok(()) => entry.settled = true,
-            Err(error) => {
-                tracing::error!(output = %at.path.display(), %error, "cannot complete the output of a container that is gone")
+            Err(error) if !std::mem::replace(&mut entry.blamed, true) => {
+                tracing::error!(output = %at.path.display(), %error, "cannot complete the output of a container that is gone; it is tried again")
             }
+            Err(_) => {}
         }
     }
 
@@ -171,8 +174,10 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 && self.share.as_ref().is_none_or(|share| share.takes(name))
         });
         let absent: Vec<String> = absent.map(|(route, _)| route.clone()).collect();
+        self.owes_absent = false;
         for route in absent {
             self.settle(&route);
+            self.owes_absent |= !self.routes[&route].settled;
         }
     }
 

@@ -237,7 +237,7 @@ fn find(pairs: &Pairs, wanted: &str) -> Vec<codec::Parted> {
 fn not_known(wanted: &str, places: &Places) -> Failure {
     Failure::new(
         Exit::Failed,
-        format!("no row of {} in {}", crate::cli::stored::printable(wanted), places.state_dir.display()),
+        format!("no row of '{}' in {}", crate::cli::stored::printable(wanted), places.state_dir.display()),
     )
     .hint("longshore state list shows all")
 }

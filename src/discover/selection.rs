@@ -74,6 +74,11 @@ impl Selection {
             && self.labels.iter().all(|test| test.matches(metadata))
     }
 
+    /// Whether some containers were asked for, by name, image or label, not simply all.
+    pub fn asks(&self) -> bool {
+        !self.names.is_empty() || !self.images.is_empty() || !self.labels.is_empty()
+    }
+
     /// Keys of the labels it looks at.
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         self.labels.iter().map(|test| test.key.as_str())

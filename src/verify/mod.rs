@@ -56,6 +56,11 @@ pub fn verify(config: &ContainersConfig) -> Result<Exit, Failure> {
         report.hold_against(&audit.told.ledger);
         reports.push(report);
     }
+    if reports.is_empty() && config.selection.asks() {
+        // A mistyped name must not pass for a clean audit.
+        return Err(Failure::new(Exit::Failed, "no container matches the selection, so nothing was checked")
+            .hint("`longshore containers` lists their names"));
+    }
     reports.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
     let fine = reports.iter().all(ContainerReport::is_fine);
     let text = if config.json { stored::json(&reports)? } else { render(&reports) };

@@ -326,6 +326,16 @@ fn what_need_not_be_there_is_told_apart() {
 }
 
 #[test]
+fn a_mistyped_name_is_no_clean_audit() {
+    let it = Damaged::new();
+    let done = it.agent.tell("verify", &["-n", "wbe"]);
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains("no container matches the selection"), "{said}");
+    assert!(done.stdout.is_empty());
+}
+
+#[test]
 fn output_whose_source_is_gone_is_the_only_copy() {
     let root = Root::new();
     let log = root.container('a', "web", "2026-11-25T00:00:00Z");

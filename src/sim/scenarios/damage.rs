@@ -1,0 +1,108 @@
+//! What users, crashes and power losses do to a log.
+
+use super::{Scenario, options};
+use crate::decode::Stream;
+use crate::sim::docker::{EngineKind, Options};
+use crate::sim::oracle::Allowance;
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "truncated-by-a-user",
+        kind: EngineKind::V20,
+        flags: "",
+        allowance: Allowance::UNKNOWN_LOSSES,
+        story: |world| {
+            let id = world.run("web", options(5_000, 2));
+            world.say_many(&id, 2, 100);
+            world.turns(2);
+            world.docker.truncate(&id);
+            world.say_many(&id, 2, 3_000);
+            world.turns(2);
+            world.say(&id, 4_800);
+            world.turns(2);
+            world.docker.truncate(&id); // Now the engine goes on behind a hole.
+            world.say_many(&id, 2, 100);
+            world.turns(2);
+        },
+    },
+    Scenario {
+        name: "copied-and-truncated",
+        kind: EngineKind::V20,
+        flags: "",
+        allowance: Allowance::UNKNOWN_LOSSES,
+        story: |world| {
+            let id = world.run("web", Options::default());
+            world.say_many(&id, 3, 100);
+            world.turns(2);
+            world.say_many(&id, 2, 100);
+            world.turns(3);
+            world.say_many(&id, 2, 100);
+            world.docker.copy_truncate(&id, ".1");
+            world.say_many(&id, 2, 100);
+            world.turns(2);
+            world.seconds(1);
+            world.say_many(&id, 2, 100);
+            world.turns(1);
+        },
+    },
+    Scenario {
+        name: "copied-and-truncated-unread",
+        kind: EngineKind::V20,
+        flags: "",
+        allowance: Allowance::UNKNOWN_LOSSES,
+        story: |world| {
+            let silent = world.run("web", Options::default());
+            let id = world.run("db", Options::default());
+            world.turns(2);
+            world.say_many(&id, 3, 100);
+            world.say_many(&silent, 2, 100);
+            world.docker.copy_truncate(&id, ".1");
+            world.docker.copy_truncate(&silent, ".1");
+            world.say_many(&id, 2, 100);
+            world.turns(2);
+            world.seconds(1);
+            world.say_many(&id, 2, 100);
+            world.turns(1);
+        },
+    },
+    Scenario {
+        name: "torn-and-glued",
+        kind: EngineKind::V20,
+        flags: "",
+        allowance: Allowance::UNKNOWN_LOSSES,
+        story: |world| {
+            let id = world.run("web", options(900, 3));
+            world.say_many(&id, 2, 60);
+            world.turns(2);
+            let time_ns = world.tick();
+            world.docker.log_torn(&id, Stream::Stdout, b"torn", time_ns, 20);
+            world.turns(2);
+            world.kill_engine();
+            world.say_many(&id, 2, 60);
+            world.turns(2);
+            let time_ns = world.tick();
+            world.docker.log_torn(&id, Stream::Stdout, b"torn again", time_ns, 70);
+            world.kill_engine();
+            world.say_many(&id, 6, 60);
+            world.turns(2);
+        },
+    },
+    Scenario {
+        name: "page-of-nul",
+        kind: EngineKind::V20,
+        flags: "",
+        allowance: Allowance::UNKNOWN_LOSSES,
+        story: |world| {
+            let id = world.run("web", Options::default());
+            world.say_many(&id, 30, 200);
+            world.turns(1);
+            world.say_many(&id, 20, 200);
+            world.docker.zero_page(&id, 2);
+            world.turns(2);
+            world.kill();
+            world.docker.lose_tail(&id, 150);
+            world.say_many(&id, 3, 100);
+            world.turns(2);
+        },
+    },
+];

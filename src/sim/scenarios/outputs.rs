@@ -1,0 +1,72 @@
+//! Outputs that are rotated and compressed, and settings that change.
+
+use super::{Scenario, options};
+use crate::sim::docker::EngineKind;
+use crate::sim::oracle::Allowance;
+use crate::sim::world::World;
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "output-rotates",
+        kind: EngineKind::V20,
+        flags: "--limit 300",
+        allowance: Allowance::NONE,
+        story: |world| {
+            let id = world.run("web", options(2_000, 3));
+            for _ in 0..3 {
+                world.say_many(&id, 3, 70);
+                world.turns(4);
+            }
+            world.say(&id, 500);
+            world.seconds(2);
+            world.say_many(&id, 4, 70);
+            world.turns(3);
+        },
+    },
+    Scenario {
+        name: "output-gzip",
+        kind: EngineKind::V20,
+        flags: "--limit 300 -c gzip",
+        allowance: Allowance::NONE,
+        story: |world| output_compressed(world),
+    },
+    Scenario {
+        name: "output-zstd",
+        kind: EngineKind::V20,
+        flags: "--limit 300 -c zstd --sync",
+        allowance: Allowance::NONE,
+        story: |world| output_compressed(world),
+    },
+    Scenario {
+        name: "settings-change",
+        kind: EngineKind::V20,
+        flags: "--limit 500",
+        allowance: Allowance::NONE,
+        story: |world| {
+            let id = world.run("web", options(900, 4));
+            world.say_many(&id, 4, 60);
+            world.turns(3);
+            world.say_many(&id, 2, 60);
+            world.set_flags("--limit 350 -c gzip --template {time}~{stream}:~{log}");
+            world.kill();
+            world.turns(3);
+            world.say_many(&id, 4, 60);
+            world.turns(2);
+            world.set_flags("--limit 700 -c zstd --template {time}~[{short_id}]~{log}");
+            world.kill();
+            world.say_many(&id, 4, 60);
+            world.turns(3);
+        },
+    },
+];
+
+fn output_compressed(world: &mut World) {
+    let id = world.run("web", options(3_000, 3));
+    for _ in 0..2 {
+        world.say_many(&id, 5, 70);
+        world.turns(4);
+    }
+    world.seconds(1);
+    world.say_many(&id, 3, 70);
+    world.turns(3);
+}

@@ -16,7 +16,7 @@ use crate::sys::Os;
 use crate::sys::watch::Watcher;
 
 /// Set when every container of the first listing has its row: `--from end` is over then.
-pub(super) const FIRST_LISTING_KEY: &[u8] = b"agent/first-listing";
+pub const FIRST_LISTING_KEY: &[u8] = b"agent/first-listing";
 /// Items without a container of their own.
 const NOBODY: &str = "";
 /// Containers in one job: a first start on a large host goes in several.
@@ -218,6 +218,8 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let Some(ix) = self.by_id.get(&outcome.id).copied() else {
             if let Err(error) = &outcome.result {
                 self.say_commit_failed(error, now);
+                // The item of the first listing is nobody's as well: it goes with the next commit.
+                self.first_listing_stored &= outcome.id != NOBODY;
             }
             return;
         };

@@ -10,7 +10,7 @@ pub mod progress;
 pub mod run;
 pub mod schedule;
 
-mod commits;
+pub(crate) mod commits;
 mod ending;
 mod pace;
 mod roster;
@@ -139,6 +139,8 @@ pub struct Agent<O: Os, C: Committer<O>, T: Tidier, W: Watcher> {
     /// Outputs that the journal names.
     noted_routes: std::collections::HashSet<String>,
     store_fresh: bool,
+    /// The store held no row at start: it was made just now, or its maker died before the first commit.
+    store_bare: bool,
     /// Containers that were there when the state was first made have rows by now.
     first_listing_stored: bool,
     first_listing_seen: bool,
@@ -155,6 +157,8 @@ pub struct Agent<O: Os, C: Committer<O>, T: Tidier, W: Watcher> {
     root_missing: bool,
     /// Container directories whose files are not there yet, and since when.
     awaited: HashMap<String, Duration>,
+    /// Containers of the first listing that couldn't be looked at then.
+    first_unread: std::collections::HashSet<String>,
     committed_at: Duration,
     commit_retry_at: Duration,
     n_commit_failures: u32,
@@ -203,6 +207,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             parts.counters.checkpoint_recoveries.of(RecoveryReason::Rows).inc();
         }
         let mut agent = Agent {
+            store_bare: rows.is_empty(),
             boot,
             slots: BTreeMap::new(),
             next_slot: 0,
@@ -228,6 +233,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             root_watched: false,
             root_missing: false,
             awaited: HashMap::new(),
+            first_unread: std::collections::HashSet::new(),
             committed_at: now,
             commit_retry_at: Duration::ZERO,
             n_commit_failures: 0,

@@ -84,7 +84,10 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 Ok(stat) if stat.kind == Kind::Directory => self.admit(id, directory, first, now),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(_) => self.root_modified = None, // Who can't be looked at now is not forgotten until the next sweep.
+                Err(_) => {
+                    self.root_modified = None; // Who can't be looked at now is not forgotten until the next sweep.
+                    self.note_unread(id, first);
+                }
             }
         }
         let there: std::collections::HashSet<&str> = ids.iter().map(String::as_str).collect();
@@ -132,6 +135,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let ix = self.next_slot;
         let read = self.read_facts(id, &directory, now);
         if read.facts.is_none() && read.wait {
+            if read.unreadable {
+                self.note_unread(id, first);
+            }
             self.await_files(id, now); // Made just now: its files are on their way.
             return;
         }
@@ -156,7 +162,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 signature: read.signature,
                 facts_at: now,
                 selected,
-                first: first && !self.first_listing_stored,
+                first: first && !self.first_listing_stored || self.first_unread.remove(id),
                 n_failures: 0,
                 retry_at: Duration::ZERO,
                 trouble: None,
@@ -171,6 +177,13 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         self.hot.insert(ix);
         let route = self.slots[&ix].container.route.clone();
         self.share_route(ix, &route);
+    }
+
+    /// It was there when the state was made, even though it is admitted later.
+    fn note_unread(&mut self, id: &str, first: bool) {
+        if first && !self.first_listing_stored {
+            self.first_unread.insert(id.to_owned());
+        }
     }
 
     /// A directory without files: looked at as often as a hot log at first, then once a second.
@@ -235,13 +248,13 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let signature = self.signature(directory);
         let (facts, named) = read_facts(&self.os, &self.config.hostname, &self.config.needed, id, directory);
         match named {
-            Named::Yes => ReadFacts { facts: Some(facts), wait: false, signature },
-            Named::NotYet => ReadFacts { facts: None, wait: self.mode == Mode::Run, signature },
+            Named::Yes => ReadFacts { facts: Some(facts), wait: false, unreadable: false, signature },
+            Named::NotYet => ReadFacts { facts: None, wait: self.mode == Mode::Run, unreadable: false, signature },
             Named::Later(error) => {
                 if self.said.say("config", id, now).is_some() {
                     tracing::warn!(container = %&id[..12], %error, "cannot read config.v2.json now; its lines wait for its name");
                 }
-                ReadFacts { facts: None, wait: true, signature: [None, None] }
+                ReadFacts { facts: None, wait: true, unreadable: true, signature: [None, None] }
             }
             Named::No { error, unread } => {
                 if self.said.say("config", id, now).is_some() {
@@ -249,7 +262,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 }
                 // What couldn't be read is read again, also when it doesn't change.
                 let signature = if unread { [None, None] } else { signature };
-                ReadFacts { facts: None, wait: false, signature }
+                ReadFacts { facts: None, wait: false, unreadable: true, signature }
             }
         }
     }
@@ -341,6 +354,7 @@ struct ReadFacts {
     facts: Option<Facts>,
     /// The container is only being made, or can't be read now.
     wait: bool,
+    unreadable: bool,
     signature: [Option<Stat>; 2],
 }
 
@@ -411,9 +425,13 @@ fn read_whole<O: Os>(os: &O, path: &Path) -> io::Result<Vec<u8>> {
     let file = os.open(path)?;
     let size = os.stat_open(&file)?.size.min(CONFIG_BYTES_MAX as u64 + 1) as usize;
     let mut bytes = vec![0; size];
-    let read = os.read_at(&file, 0, &mut bytes)?;
-    if read < size {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a read ended before the file does"));
+    // A read that ends early once is taken up again: the file itself is never cut.
+    let mut read = 0;
+    while read < size {
+        match os.read_at(&file, read as u64, &mut bytes[read..])? {
+            0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a read ended before the file does")),
+            more => read += more,
+        }
     }
     Ok(bytes)
 }

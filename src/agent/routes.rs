@@ -200,7 +200,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         // A lost store doesn't begin anew: the journal tells that there was one.
         let lost = self.store_fresh && !self.journal.notes.is_empty();
         let from_end = self.config.from == From::End && self.slots[&ix].first && !lost;
-        let strange = self.store_fresh && !self.noted_routes.contains(route);
+        let strange = self.store_bare && !self.noted_routes.contains(route);
         let before = match (&row, notes.is_empty()) {
             (Some(row), _) => Before::Row { row, last_writer },
             (None, false) => Before::Lost { notes },

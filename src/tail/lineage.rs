@@ -409,12 +409,12 @@ impl<O: Os> Lineage<O> {
         while end > 0 {
             let start = end.saturating_sub(buffer.len() as u64);
             let window = &mut buffer[..(end - start) as usize];
-            let read = front.source.read_at(os, start, window)?;
-            if let Some(newline) = memrchr(b'\n', &window[..read]) {
+            read_all(os, &mut front.source, start, window)?;
+            if let Some(newline) = memrchr(b'\n', window) {
                 let last = start + newline as u64 + 1;
                 let from = last.saturating_sub(crate::config::limits::PROOF_BYTES as u64);
                 front.proof = vec![0; (last - from) as usize];
-                front.source.read_at(os, from, &mut front.proof)?;
+                read_all(os, &mut front.source, from, &mut front.proof)?;
                 front.offset = last;
                 return Ok(());
             }
@@ -774,6 +774,10 @@ fn is_named<O: Os>(os: &O, path: &Path, id: FileId) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+fn read_all<O: Os>(os: &O, source: &mut Source<O>, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    if source.read_at(os, offset, buffer)? < buffer.len() { Err(ended_early()) } else { Ok(()) }
 }
 
 fn ended_early() -> io::Error {

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::docker::{Ending, PIECE_BYTES, Truth};
-use super::world::{OUT, World};
+use super::docker::{Ending, PIECE_BYTES, Truth, record, rfc3339};
+use super::world::{Look, Mark, OUT, World};
 use crate::checkpoint::codec;
 use crate::loss;
 use crate::sink::rolling::{Form, Segments, segment_path};
@@ -24,10 +24,15 @@ pub struct Allowance {
     pub decisions: bool,
     /// Readable lines may be missing: the place was found among equal lines, or an operator removed output.
     pub missing: bool,
+    /// The oldest lines of each container may be missing: old outputs are removed. None behind one that is there.
+    pub pruned: bool,
+    /// Lines may be missing if the ledger says that the place was found among equal lines.
+    pub ambiguous: bool,
 }
 
 impl Allowance {
-    pub const NONE: Allowance = Allowance { unknown_losses: false, decisions: false, missing: false };
+    pub const NONE: Allowance =
+        Allowance { unknown_losses: false, decisions: false, missing: false, pruned: false, ambiguous: false };
     pub const UNKNOWN_LOSSES: Allowance = Allowance { unknown_losses: true, ..Allowance::NONE };
 }
 
@@ -102,7 +107,10 @@ fn text(os: &crate::sim::os::SimOs, path: &Path, form: Form) -> Vec<u8> {
 struct Known {
     container: usize,
     message: usize,
-    template: usize,
+    look: usize,
+    /// Which line of the message's, and whether it is the last.
+    part: usize,
+    last: bool,
 }
 
 struct Told<'a> {
@@ -110,20 +118,28 @@ struct Told<'a> {
     messages: &'a [Truth],
     /// By message: the place in the order of completion.
     completed: Vec<Option<usize>>,
-    delivered: Vec<u32>,
+    /// By message and part.
+    delivered: Vec<BTreeMap<usize, u32>>,
     fragments: u32,
 }
 
 /// Everything the world's outputs must be, or what is wrong with them.
 pub fn check(world: &World, allowance: Allowance) -> Result<(), String> {
     let mut told: Vec<Told> = world.docker.ids().into_iter().map(|id| tell(world, id)).collect();
-    let mut known: HashMap<Vec<u8>, Known> = HashMap::new();
+    let mut known: HashMap<Vec<u8>, Vec<Known>> = HashMap::new();
     let mut wrong = String::new();
     for (container, told) in told.iter().enumerate() {
         for (message, truth) in told.messages.iter().enumerate() {
-            for (template, typed) in world.templates.iter().enumerate() {
-                let line = render(world, typed, &told.id, truth, &truth.text);
-                known.entry(line).or_insert(Known { container, message, template });
+            for (look, typed) in world.looks.iter().enumerate() {
+                let lines = lines(world, typed, &told.id, truth);
+                let n_lines = lines.len();
+                for (part, line) in lines.into_iter().enumerate() {
+                    let candidates = known.entry(line).or_default();
+                    // A line that looks alike under other settings is the same line.
+                    if !candidates.iter().any(|other| (other.container, other.message) == (container, message)) {
+                        candidates.push(Known { container, message, look, part, last: part + 1 == n_lines });
+                    }
+                }
             }
         }
     }
@@ -134,7 +150,7 @@ pub fn check(world: &World, allowance: Allowance) -> Result<(), String> {
         check_delivered(world, told, allowance, &mut wrong);
     }
     let others = |route: &str, line: &[u8]| {
-        let writer = known.get(line).map(|found| told[found.container].id.as_str());
+        let writer = known.get(line).map(|found| told[found[0].container].id.as_str());
         writer.is_some_and(|id| world.docker.is_removed(id) && !has_row(world, id, route))
     };
     check_rows(world, others, &mut wrong);
@@ -149,10 +165,49 @@ fn tell(world: &World, id: String) -> Told<'_> {
         let ix = messages.iter().position(|other| std::ptr::eq(other, truth)).expect("it is one of them");
         completed[ix] = Some(place);
     }
-    Told { id, messages, completed, delivered: vec![0; messages.len()], fragments: 0 }
+    Told { id, messages, completed, delivered: vec![BTreeMap::new(); messages.len()], fragments: 0 }
 }
 
-fn render(world: &World, template: &str, id: &str, truth: &Truth, text: &[u8]) -> Vec<u8> {
+/// The lines of a message.
+fn lines(world: &World, look: &Look, id: &str, truth: &Truth) -> Vec<Vec<u8>> {
+    if *look == Look::Docker {
+        return (0..truth.pieces.len()).map(|piece| docker_line(truth, piece)).collect();
+    }
+    parts(world, &truth.text).map(|part| render(world, look, id, truth, part)).collect()
+}
+
+/// As `max-line-bytes` cuts a text that is ASCII.
+fn parts<'a>(world: &World, text: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let empty = text.is_empty().then_some(text);
+    empty.into_iter().chain(text.chunks(world.max_line_bytes))
+}
+
+fn docker_line(truth: &Truth, piece: usize) -> Vec<u8> {
+    let at = |piece: usize| (piece * PIECE_BYTES).min(truth.text.len());
+    let is_last = piece + 1 == truth.pieces.len();
+    let end = if is_last { truth.text.len() } else { at(piece + 1) };
+    let terminator: &[u8] = if is_last && truth.ending == Ending::Newline { b"\n" } else { b"" };
+    let text = [&truth.text[at(piece)..end], terminator].concat();
+    record(&text, truth.stream.name(), &BTreeMap::new(), &rfc3339(truth.time_ns))
+}
+
+/// One line with such a text.
+fn render(world: &World, look: &Look, id: &str, truth: &Truth, text: &[u8]) -> Vec<u8> {
+    let template = match look {
+        Look::Text(template) => template,
+        Look::Json => {
+            let quoted = |text: &str| serde_json::Value::from(text).to_string();
+            return format!(
+                "{{\"time\":\"{}\",\"stream\":\"{}\",\"log\":{},\"name\":{},\"id\":\"{id}\",\"image\":\"busybox:latest\"}}\n",
+                truth.time_padded,
+                truth.stream.name(),
+                quoted(&String::from_utf8_lossy(text)),
+                quoted(world.docker.name(id)),
+            )
+            .into_bytes();
+        }
+        Look::Docker => return record(text, truth.stream.name(), &BTreeMap::new(), &rfc3339(truth.time_ns)),
+    };
     let replaced = template
         .replace("{time}", &truth.time_padded)
         .replace("{stream}", truth.stream.name())
@@ -165,35 +220,47 @@ fn render(world: &World, template: &str, id: &str, truth: &Truth, text: &[u8]) -
 fn check_output(
     world: &World,
     output: &Output,
-    known: &HashMap<Vec<u8>, Known>,
+    known: &HashMap<Vec<u8>, Vec<Known>>,
     told: &mut [Told<'_>],
     allowance: Allowance,
     wrong: &mut String,
 ) {
     let mut newest: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
-    let mut template = 0;
+    let mut look = 0;
     // A power loss that takes the engine's renames back puts its files in another order; what it takes out of the middle
     // of an output is written again at the end.
     let reordered = world.power_losses > 0;
     for (number, line) in output.bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let Some(found) = known.get(line) else {
+        // Of messages that look alike the first one that has no line yet, and rather one that can still be read.
+        let undelivered = |found: &&Known| !told[found.container].delivered[found.message].contains_key(&found.part);
+        let readable = |found: &&Known| told[found.container].messages[found.message].is_readable();
+        let found = known.get(line).map(|all| {
+            let wanted = all.iter().filter(undelivered).find(readable);
+            *wanted.or_else(|| all.iter().find(undelivered)).unwrap_or(&all[0])
+        });
+        let Some(found) = found else {
             if !is_fragment(world, line, told, allowance) && !is_damage(world, line, told) {
                 let _ = writeln!(wrong, "{} line {number}: nobody wrote {}", output.route, shown(line));
             }
             continue;
         };
         let container = &mut told[found.container];
-        container.delivered[found.message] += 1;
+        let n_times = container.delivered[found.message].entry(found.part).or_default();
+        *n_times += 1;
         let truth = &container.messages[found.message];
-        if container.delivered[found.message] > 1 && !world.scrambled {
+        if is_marked(world, &container.id, found.message, Mark::Skipped) {
+            let _ = writeln!(wrong, "{} line {number}: it was to be skipped: {}", output.route, shown(line));
+        }
+        if *n_times > 1 && !world.scrambled {
             let _ = writeln!(wrong, "{} line {number}: once more {}", output.route, shown(line));
         }
-        if found.template < template && !reordered {
+        if found.look < look && !reordered {
             let _ = writeln!(wrong, "{} line {number}: an older template again: {}", output.route, shown(line));
         }
-        template = found.template;
+        look = found.look;
         // Lines that a decision ends stand wherever the decision fell.
-        let placed = !reordered && !matches!(truth.ending, Ending::Stopped | Ending::NextTime | Ending::Open);
+        let placed =
+            found.last && !reordered && !matches!(truth.ending, Ending::Stopped | Ending::NextTime | Ending::Open);
         if let Some(place) = container.completed[found.message].filter(|_| placed) {
             if let Some((before, line_before)) = newest.get(&found.container).filter(|(before, _)| *before > place) {
                 let _ = writeln!(
@@ -225,8 +292,8 @@ fn is_fragment(world: &World, line: &[u8], told: &mut [Told<'_>], allowance: All
                     let end = if piece + 1 == truth.pieces.len() { truth.text.len() } else { at(piece + 1) };
                     part.extend_from_slice(&truth.text[at(piece)..end]);
                 }
-                let matches = |typed: &String| render(world, typed, &told.id, truth, &part) == line;
-                if world.templates.iter().any(matches) {
+                let is_line = |look: &Look, part: &[u8]| render(world, look, &told.id, truth, part) == line;
+                if world.looks.iter().any(|look| parts(world, &part).any(|part| is_line(look, part))) {
                     told.fragments += 1;
                     return true;
                 }
@@ -236,19 +303,22 @@ fn is_fragment(world: &World, line: &[u8], told: &mut [Told<'_>], allowance: All
     false
 }
 
-/// What is left of a line whose source is gone: its beginning, and after a power loss zeros or its end.
+/// What is left of a line whose source is gone, or that an operator cut: its beginning, and after a power loss zeros or
+/// its end.
 fn is_damage(world: &World, line: &[u8], told: &[Told<'_>]) -> bool {
     let with_power = world.power_losses > 0;
     let gone = told.iter().any(|told| told.messages.iter().any(|truth| !truth.is_readable()));
+    let is_cut = |id: &str, message: usize| with_power && is_marked(world, id, message, Mark::Optional);
     if line.contains(&0) || line == b"\n" {
         return gone && with_power;
     }
     let body = line.strip_suffix(b"\n").unwrap_or(line);
     told.iter().any(|told| {
-        told.messages.iter().filter(|truth| !truth.is_readable()).any(|truth| {
+        let messages = told.messages.iter().enumerate();
+        messages.filter(|(ix, truth)| !truth.is_readable() || is_cut(&told.id, *ix)).any(|(_, truth)| {
             // Of a line that was torn apart, what is left begins with any of its pieces.
             let starts = (0..truth.pieces.len()).map(|piece| (piece * PIECE_BYTES).min(truth.text.len()));
-            world.templates.iter().any(|typed| {
+            world.looks.iter().any(|typed| {
                 let parts = starts.clone().map(|at| render(world, typed, &told.id, truth, &truth.text[at..]));
                 parts.into_iter().any(|part| part.starts_with(body) || with_power && part.ends_with(line))
             })
@@ -256,10 +326,33 @@ fn is_damage(world: &World, line: &[u8], told: &[Told<'_>]) -> bool {
     })
 }
 
+fn is_marked(world: &World, id: &str, message: usize, mark: Mark) -> bool {
+    world.marks.get(id).is_some_and(|(before, marked)| message < *before && *marked == mark)
+}
+
 fn check_delivered(world: &World, told: &Told<'_>, allowance: Allowance, wrong: &mut String) {
+    let pairs: Vec<_> = world.store.rows().into_iter().collect();
+    let entries = loss::entries(&pairs);
+    let ambiguous = entries.iter().any(|loss| loss.container == told.id && loss.reason == loss::Reason::Ambiguous);
+    let missing = allowance.missing || allowance.ambiguous && ambiguous;
+    let n_times = |message: usize| {
+        let counts = &told.delivered[message];
+        let least = |look: &Look| {
+            let n_parts = lines(world, look, &told.id, &told.messages[message]).len();
+            (0..n_parts).map(|part| counts.get(&part).copied().unwrap_or(0)).min().unwrap_or(0)
+        };
+        world.looks.iter().map(least).max().unwrap_or(0)
+    };
+    let first = (0..told.messages.len()).filter(|ix| n_times(*ix) > 0).filter_map(|ix| told.completed[ix]).min();
+    let is_pruned =
+        |ix: usize| allowance.pruned && told.completed[ix].zip(first).is_some_and(|(place, first)| place < first);
     let mut lost = Vec::new();
     for (ix, truth) in told.messages.iter().enumerate() {
-        let n_delivered = told.delivered[ix];
+        let n_delivered = n_times(ix);
+        let marked = [Mark::Skipped, Mark::Optional].into_iter().any(|mark| is_marked(world, &told.id, ix, mark));
+        if marked || is_pruned(ix) {
+            continue;
+        }
         let complete = truth.is_complete();
         if truth.ending == Ending::Torn && n_delivered > 0 && truth.is_readable() {
             let _ =
@@ -282,7 +375,7 @@ fn check_delivered(world: &World, told: &Told<'_>, allowance: Allowance, wrong: 
         }
         let decided = allowance.decisions && truth.pieces.len() > 1;
         let removed = world.docker.is_removed(&told.id);
-        if truth.is_readable() && !decided && !allowance.missing && !removed && !world.scrambled {
+        if truth.is_readable() && !decided && !missing && !removed && !world.scrambled {
             let pieces: Vec<String> = truth
                 .pieces
                 .iter()
@@ -300,9 +393,8 @@ fn check_delivered(world: &World, told: &Told<'_>, allowance: Allowance, wrong: 
             lost.push(truth);
         }
     }
-    let pairs: Vec<_> = world.store.rows().into_iter().collect();
     // What the engine itself lost with the power was never there.
-    let noted = loss::entries(&pairs).iter().any(|loss| loss.container == told.id && loss.reason.is_loss());
+    let noted = entries.iter().any(|loss| loss.container == told.id && loss.reason.is_loss());
     if let Some(first) = lost.first().filter(|_| !noted && !allowance.unknown_losses && world.power_losses == 0) {
         let _ = writeln!(
             wrong,

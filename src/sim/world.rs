@@ -1,7 +1,7 @@
 //! One simulated host: a machine, an engine, a store, and the real agent with its threads folded into one.
 //! The agent dies and comes back as the fault plan says; what a story does goes on meanwhile.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,8 +9,9 @@ use std::time::Duration;
 use clap::Parser;
 
 use super::docker::{EngineKind, Options, SimDocker};
-use super::os::{Crash, Fault, FaultPlan, SimOs};
+use super::os::{Crash, Errno, Fault, FaultPlan, SimOs};
 use super::random::Random;
+use crate::agent::commits::FIRST_LISTING_KEY;
 use crate::agent::inbox::Hints;
 use crate::agent::{Agent, Mode, Parts, remember};
 use crate::checkpoint::codec::Change;
@@ -18,7 +19,7 @@ use crate::checkpoint::commit::{Committer, Item, Outcome, execute};
 use crate::checkpoint::store::{MemoryStore, Store, StoreError};
 use crate::cli::{Cli, Command};
 use crate::config::limits::DRAIN_MAX;
-use crate::config::{Compression, Config, Host};
+use crate::config::{Compression, Config, Format, Host};
 use crate::decode::Stream;
 use crate::sink::journal;
 use crate::sink::rolling::Form;
@@ -32,6 +33,8 @@ pub const OUT: &str = "/out";
 const STATE: &str = "/state";
 /// Where the store's own calls are counted: one before a commit takes effect, one after.
 const STORE: &str = "/state/store";
+/// What a full disk keeps from taking effect; reading goes on.
+const STORE_WRITES: &str = "/state/store/writes";
 /// Steps without any news after which a world is quiet. Each takes a second.
 const QUIET_STEPS: u32 = 5;
 const STEPS_MAX: u32 = 3_000;
@@ -47,6 +50,32 @@ pub enum Timing {
     /// Both after the next step, so that bytes are appended while a commit waits.
     WorkLater,
 }
+
+/// How lines look that a life wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// By a template.
+    Text(String),
+    Json,
+    Docker,
+}
+
+/// What the oracle expects of a message in place of exactly one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// No line: it was there before `--from end` looked.
+    Skipped,
+    /// One line at most: somebody else had his hands in the output.
+    Optional,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Jump {
+    DayBack,
+    DayAhead,
+}
+
+const DAY_NS: i64 = 86_400 * 1_000_000_000;
 
 /// The fault of one run: what happens at which call, counted over all lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +98,12 @@ pub struct World {
     /// Flags of the present life, and every one there ever was.
     flags: String,
     config: Arc<Config>,
-    pub templates: Vec<String>,
+    pub looks: Vec<Look>,
+    pub max_line_bytes: usize,
+    mode: Mode,
+    health: Option<Health>,
+    /// What is judged otherwise: by container, the messages before such a number.
+    pub marks: BTreeMap<String, (usize, Mark)>,
     planned: VecDeque<Planned>,
     /// Calls of earlier lives.
     calls_before: u64,
@@ -96,7 +130,7 @@ type SimAgent = Agent<SimOs, InlineCommitter, InlineTidier, NoWatch>;
 impl World {
     pub fn new(kind: EngineKind, flags: &str, timing: Timing, seed: u64, counters: &Counters) -> World {
         let os = SimOs::new(seed);
-        for directory in [OUT, STORE] {
+        for directory in [OUT, STORE, STORE_WRITES] {
             os.engine_mkdir(directory).expect("an empty disk takes directories");
             os.settle(directory);
         }
@@ -113,7 +147,11 @@ impl World {
             store_made: false,
             flags: String::new(),
             config: config(""),
-            templates: Vec::new(),
+            looks: Vec::new(),
+            max_line_bytes: 0,
+            mode: Mode::Run,
+            health: None,
+            marks: BTreeMap::new(),
             planned: VecDeque::new(),
             calls_before: 0,
             earlier_calls: Vec::new(),
@@ -145,6 +183,11 @@ impl World {
         self.arm();
     }
 
+    /// Whether anything was to go wrong beside what the story tells.
+    pub fn is_disturbed(&self) -> bool {
+        !self.planned.is_empty()
+    }
+
     fn arm(&self) {
         let mut plan = FaultPlan::none();
         for planned in &self.planned {
@@ -173,19 +216,23 @@ impl World {
     pub fn set_flags(&mut self, flags: &str) {
         self.flags = flags.to_owned();
         self.config = config(flags);
-        let template = self.config.template.to_string();
-        if !self.templates.contains(&template) {
-            self.templates.push(template);
+        self.max_line_bytes = self.config.max_line_bytes;
+        let look = match self.config.format {
+            Format::Text => Look::Text(self.config.template.to_string()),
+            Format::Json => Look::Json,
+            Format::Docker => Look::Docker,
+        };
+        if !self.looks.contains(&look) {
+            self.looks.push(look);
         }
     }
 
     fn start_agent(&mut self) {
-        let fresh = !self.store_made;
-        self.store_made = true;
         self.lives += 1;
         if self.os.create_directories(&Path::new(OUT).join(journal::DIRECTORY)).is_err() {
             return; // It ends with an error, and is started again.
         }
+        let fresh = !std::mem::replace(&mut self.store_made, true);
         let mut store = SimStore { os: self.os.clone(), rows: self.store.clone() };
         let Ok(remembered) = remember(&self.os, &mut store, fresh, Path::new(OUT)) else {
             return;
@@ -204,6 +251,8 @@ impl World {
             age_max: config.max_age,
             total_max: config.max_total_bytes,
         };
+        let health = Health::new(self.os.monotonic());
+        self.health = Some(health.clone());
         let parts = Parts {
             os: self.os.clone(),
             committer: InlineCommitter {
@@ -218,10 +267,10 @@ impl World {
             config,
             counters: self.counters.clone(),
             ledger: crate::loss::Ledger::resume(&remembered.pairs),
-            health: Health::new(self.os.monotonic()),
+            health,
             sequence,
         };
-        self.agent = Some(Agent::new(parts, Mode::Run, remembered, None));
+        self.agent = Some(Agent::new(parts, self.mode, remembered, None));
     }
 
     /// One step of the agent, which is started when it isn't there. True if anything moved.
@@ -333,6 +382,17 @@ impl World {
         }
     }
 
+    /// Until the store says that all containers of the first listing are in it.
+    pub fn until_listed(&mut self) {
+        for _ in 0..STEPS_MAX {
+            if self.store.rows().contains_key(FIRST_LISTING_KEY) {
+                return;
+            }
+            self.seconds(1);
+        }
+        panic!("the first listing is not stored");
+    }
+
     /// Steps until nothing moves any more. I8: that is soon.
     pub fn quiet(&mut self) {
         let mut n_quiet = 0;
@@ -381,6 +441,27 @@ impl World {
         self.revive(Crash::Power);
     }
 
+    /// `longshore backfill`, again and again until it ends by itself.
+    pub fn backfill(&mut self) {
+        self.end_life();
+        self.mode = Mode::Backfill;
+        for _ in 0..STEPS_MAX {
+            let moved = self.step();
+            if self.agent.as_ref().is_some_and(Agent::is_done) {
+                self.end_life();
+                self.mode = Mode::Run;
+                return;
+            }
+            self.os.advance(if moved { STEP } else { Duration::from_secs(1) });
+        }
+        panic!("the backfill doesn't end");
+    }
+
+    /// What /healthz tells.
+    pub fn faults(&self) -> Vec<String> {
+        self.health.as_ref().map_or_else(Vec::new, Health::faults)
+    }
+
     fn end_life(&mut self) {
         self.agent = None;
         if self.os.crashed().is_none() {
@@ -396,6 +477,76 @@ impl World {
         self.store.clear();
         self.store_made = false;
         self.store_losses += 1;
+    }
+}
+
+// The operator.
+impl World {
+    /// The store opens and holds nothing.
+    pub fn empty_store(&mut self) {
+        self.kill();
+        self.store.clear();
+        self.store_losses += 1;
+    }
+
+    /// `.longshore` is gone from log-path.
+    pub fn lose_journal(&self) {
+        let _ = self.os.engine_unlink(journal::path(Path::new(OUT)));
+        self.os.count("journals_lost");
+    }
+
+    /// From here on the state's disk takes nothing, or does again.
+    pub fn set_state_full(&self, full: bool) {
+        self.os.set_failing(STORE_WRITES, full.then_some(Errno::NoSpace));
+    }
+
+    /// The last lines of an output are cut off, as an operator does. False if it has none.
+    pub fn cut_output(&mut self, route: &str, n_lines: usize) -> bool {
+        let path = Path::new(OUT).join(route);
+        let Ok(bytes) = self.os.engine_read(&path) else { return false };
+        let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+        let kept: usize = lines[..lines.len().saturating_sub(n_lines)].iter().map(|line| line.len()).sum();
+        let file = self.os.engine_open(&path).expect("it was read");
+        self.os.engine_truncate(&file, kept as u64);
+        self.os.count("outputs_cut");
+        self.mark(Mark::Optional);
+        true
+    }
+
+    pub fn delete_output(&mut self, route: &str) -> bool {
+        let deleted = self.os.engine_unlink(Path::new(OUT).join(route)).is_ok();
+        if deleted {
+            self.os.count("outputs_deleted");
+            self.mark(Mark::Optional);
+        }
+        deleted
+    }
+
+    /// Another, empty directory stands in its place.
+    pub fn swap_outputs(&mut self) {
+        self.os.engine_rename(OUT, "/elsewhere").expect("nothing has that name");
+        self.os.engine_mkdir(OUT).expect("its name is free");
+        self.os.settle(OUT);
+        self.os.count("outputs_swapped");
+        self.mark(Mark::Optional);
+    }
+
+    /// All messages so far are judged so.
+    pub fn mark(&mut self, mark: Mark) {
+        for id in self.docker.ids() {
+            let n_messages = self.docker.messages(&id).len();
+            self.marks.insert(id, (n_messages, mark));
+        }
+    }
+
+    /// The wall clock jumps, and the times of later lines with it.
+    pub fn step_clock(&mut self, by: Jump) {
+        let by_ns = match by {
+            Jump::DayBack => -DAY_NS,
+            Jump::DayAhead => DAY_NS,
+        };
+        self.os.step_wall(by_ns);
+        self.last_time_ns += by_ns;
     }
 }
 
@@ -529,7 +680,8 @@ struct SimStore {
 
 impl SimStore {
     fn call(&self, doing: &'static str) -> Result<(), StoreError> {
-        let called = self.os.stat(Path::new(STORE));
+        let path = if doing == "write" { STORE_WRITES } else { STORE };
+        let called = self.os.stat(Path::new(path));
         called.map(|_| ()).map_err(|error| StoreError::Failed { doing, reason: error.to_string() })
     }
 }

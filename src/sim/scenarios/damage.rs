@@ -105,4 +105,84 @@ pub const SCENARIOS: &[Scenario] = &[
             world.turns(2);
         },
     },
+    Scenario {
+        name: "rewritten-to-the-same-size",
+        kind: EngineKind::V20,
+        flags: "",
+        allowance: Allowance::UNKNOWN_LOSSES,
+        story: |world| {
+            let id = world.run("web", Options::default());
+            world.say_many(&id, 4, 100);
+            world.seconds(2);
+            let time_ns = world.tick();
+            world.docker.rewrite_same_size(&id, time_ns);
+            world.seconds(2);
+            world.kill();
+            let time_ns = world.tick();
+            world.docker.rewrite_same_size(&id, time_ns);
+            world.say_many(&id, 2, 100);
+            world.seconds(2);
+        },
+    },
+    Scenario {
+        name: "tail-lost-and-regrown",
+        kind: EngineKind::V20,
+        flags: "",
+        allowance: Allowance::UNKNOWN_LOSSES,
+        story: |world| {
+            let id = world.run("web", options(5_000, 3));
+            world.say_many(&id, 6, 100);
+            world.seconds(2);
+            world.kill();
+            world.docker.lose_tail(&id, 350);
+            world.kill_engine();
+            world.say_many(&id, 6, 100);
+            world.seconds(2);
+            world.kill();
+            world.docker.lose_tail(&id, 250);
+            world.say_many(&id, 1, 50);
+            world.turns(2);
+            world.say_many(&id, 5, 100);
+            world.seconds(1);
+        },
+    },
+    Scenario {
+        name: "log-removed",
+        kind: EngineKind::V20,
+        flags: "",
+        allowance: Allowance::UNKNOWN_LOSSES,
+        story: |world| {
+            let id = world.run("web", options(900, 3));
+            world.say_many(&id, 3, 60);
+            world.turns(2);
+            world.docker.remove_log(&id);
+            world.say_many(&id, 2, 60);
+            world.seconds(2);
+            world.kill_engine();
+            world.say_many(&id, 3, 60);
+            world.seconds(1);
+        },
+    },
+    Scenario {
+        name: "gzip-cut-and-twin",
+        kind: EngineKind::V20,
+        flags: "",
+        allowance: Allowance::UNKNOWN_LOSSES,
+        story: |world| {
+            let id = world.run("web", Options { compress: true, ..options(500, 3) });
+            world.say_many(&id, 6, 80);
+            world.turns(2);
+            world.docker.start_compression(&id, 40);
+            world.kill();
+            world.kill_engine();
+            world.turns(2);
+            world.say_many(&id, 5, 80);
+            world.docker.finish_compression_after(&id, 70);
+            world.turns(2);
+            world.kill();
+            world.say_many(&id, 5, 80);
+            world.docker.finish_compression(&id);
+            world.seconds(1);
+        },
+    },
 ];

@@ -51,4 +51,64 @@ pub const SCENARIOS: &[Scenario] = &[
             }
         },
     },
+    Scenario {
+        name: "json-lines",
+        kind: EngineKind::V20,
+        flags: "--format json --limit 30000",
+        allowance: Allowance::NONE,
+        story: |world| {
+            let id = world.run("web", options(40_000, 4));
+            world.say_many(&id, 3, 60);
+            world.say(&id, 50_000);
+            world.turns(3);
+            let open = world.text(40_000);
+            world.write(&id, Stream::Stdout, &open);
+            world.say_on(&id, Stream::Stderr, 60);
+            world.turns(3);
+            world.kill();
+            world.write(&id, Stream::Stdout, b" end\n");
+            world.say_many(&id, 3, 60);
+            world.seconds(1);
+        },
+    },
+    Scenario {
+        name: "docker-lines",
+        kind: EngineKind::V20,
+        flags: "--format docker --limit 30000",
+        allowance: Allowance::NONE,
+        story: |world| {
+            let id = world.run("web", options(40_000, 4));
+            world.say_many(&id, 3, 60);
+            world.say(&id, 50_000);
+            world.turns(3);
+            let open = world.text(40_000);
+            world.write(&id, Stream::Stdout, &open);
+            world.say_on(&id, Stream::Stderr, 60);
+            world.turns(3);
+            world.kill();
+            world.write(&id, Stream::Stdout, b" end\n");
+            world.say_many(&id, 3, 60);
+            world.seconds(1);
+        },
+    },
+    Scenario {
+        name: "max-line-bytes",
+        kind: EngineKind::V20,
+        flags: "--max-line-bytes 16KiB --limit 60000",
+        allowance: Allowance::NONE,
+        story: |world| {
+            let id = world.run("web", options(40_000, 4));
+            world.say_many(&id, 3, 60);
+            world.say(&id, 50_000);
+            world.turns(3);
+            let open = world.text(40_000);
+            world.write(&id, Stream::Stdout, &open);
+            world.say_on(&id, Stream::Stderr, 60);
+            world.turns(3);
+            world.kill();
+            world.write(&id, Stream::Stdout, b" end\n");
+            world.say_many(&id, 3, 60);
+            world.seconds(1);
+        },
+    },
 ];

@@ -1,7 +1,7 @@
 //! Outputs that are rotated and compressed, and settings that change.
 
 use super::{Scenario, options};
-use crate::sim::docker::EngineKind;
+use crate::sim::docker::{EngineKind, Options};
 use crate::sim::oracle::Allowance;
 use crate::sim::world::World;
 
@@ -56,6 +56,75 @@ pub const SCENARIOS: &[Scenario] = &[
             world.kill();
             world.say_many(&id, 4, 60);
             world.turns(3);
+        },
+    },
+    Scenario {
+        name: "pruned-by-number",
+        kind: EngineKind::V20,
+        flags: "--limit 250 --max-files 3 -c gzip",
+        allowance: Allowance { pruned: true, ..Allowance::NONE },
+        story: |world| {
+            let id = world.run("web", options(2_000, 4));
+            for _ in 0..4 {
+                world.say_many(&id, 4, 60);
+                world.turns(3);
+            }
+            world.kill();
+            world.say_many(&id, 4, 60);
+            world.seconds(2);
+        },
+    },
+    Scenario {
+        name: "pruned-by-bytes",
+        kind: EngineKind::V20,
+        flags: "--limit 250 --max-total 700",
+        allowance: Allowance { pruned: true, ..Allowance::NONE },
+        story: |world| {
+            let id = world.run("web", options(2_000, 4));
+            for _ in 0..4 {
+                world.say_many(&id, 4, 60);
+                world.turns(3);
+            }
+            world.kill();
+            world.say_many(&id, 4, 60);
+            world.seconds(2);
+        },
+    },
+    Scenario {
+        name: "pruned-by-age",
+        kind: EngineKind::V20,
+        flags: "--limit 250 --max-age 1h",
+        allowance: Allowance { pruned: true, ..Allowance::NONE },
+        story: |world| {
+            let id = world.run("web", options(2_000, 4));
+            for _ in 0..4 {
+                world.say_many(&id, 4, 60);
+                world.turns(3);
+            }
+            world.os.advance(std::time::Duration::from_secs(7_200));
+            world.say(&id, 60);
+            world.seconds(2);
+            world.kill();
+            world.say_many(&id, 4, 60);
+            world.seconds(2);
+        },
+    },
+    Scenario {
+        name: "new-segment-lost",
+        kind: EngineKind::V20,
+        flags: "--limit 250",
+        allowance: Allowance::NONE,
+        story: |world| {
+            let id = world.run("web", Options::default());
+            world.say_many(&id, 2, 60);
+            world.turns(2);
+            for _ in 0..4 {
+                world.say_many(&id, 3, 60);
+                world.turns(2);
+                world.power_loss();
+            }
+            world.say_many(&id, 3, 60);
+            world.seconds(1);
         },
     },
 ];

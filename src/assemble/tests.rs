@@ -82,6 +82,15 @@ fn a_line_beyond_the_maximum_goes_on_in_further_records_of_its_time() {
 }
 
 #[test]
+fn a_line_of_just_the_maximum_is_one_record() {
+    let a = full(b'a');
+    let whole = vec![b'a'; MAX];
+    let last = [&whole[2 * PIECE_RAW_BYTES..], b"\n"].concat();
+    let assembler = check(&[(Stdout, 1, &a), (Stdout, 1, &a), (Stdout, 1, &last)], &[(1, &whole)]);
+    assert_eq!(assembler.counted.split, 0);
+}
+
+#[test]
 fn a_split_leaves_characters_whole() {
     let text = "é".repeat(PIECE_RAW_BYTES / 2);
     let mut assembler = Assembler::new(Joining::Lines { bytes_max: PIECE_RAW_BYTES - 1 });

@@ -1,9 +1,7 @@
 //! `longshore ledger`: what could not be delivered, from a running agent or from its store.
 
-use std::io::Write;
-
 use crate::cli::stored::{ask_for, json, pairs, table};
-use crate::cli::{Exit, Failure};
+use crate::cli::{Exit, Failure, print};
 use crate::config::Places;
 use crate::loss::{self, Loss};
 
@@ -13,8 +11,7 @@ pub fn ledger(places: &Places, as_json: bool) -> Result<Exit, Failure> {
         None => loss::entries(&pairs(&places.state_dir)?),
     };
     let text = if as_json { json(&entries)? } else { render(&entries) };
-    // A reader that left (`| head`) is no failure.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    print(text.as_bytes());
     Ok(Exit::Done)
 }
 

@@ -1,12 +1,11 @@
 //! `longshore completions` and `longshore man`: both made from the flags, so they can't tell of others.
 
-use std::io::Write;
 use std::path::Path;
 
 use clap::CommandFactory;
 
 use crate::cli::flags::Shell;
-use crate::cli::{Cli, Exit, Failure};
+use crate::cli::{Cli, Exit, Failure, print};
 use crate::sys::places::write_new_text;
 
 pub fn completions(shell: Shell) -> Result<Exit, Failure> {
@@ -55,11 +54,6 @@ fn page(command: clap::Command) -> Vec<u8> {
     let mut text = Vec::new();
     clap_mangen::Man::new(command).render(&mut text).expect("memory takes what is written");
     text
-}
-
-/// A reader that left (`| head`) is no failure.
-fn print(bytes: &[u8]) {
-    let _ = std::io::stdout().write_all(bytes);
 }
 
 #[cfg(test)]

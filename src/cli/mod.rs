@@ -14,3 +14,9 @@ pub mod table;
 
 pub use exit::{Exit, Failure};
 pub use flags::{Cli, Command};
+
+/// To standard output. A reader that left (`| head`) is no failure.
+pub(crate) fn print(bytes: &[u8]) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(bytes);
+}

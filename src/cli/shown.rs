@@ -3,7 +3,7 @@
 use serde_json::{Map, json};
 
 use crate::cli::layers::{Key, Layers, keys};
-use crate::cli::{Exit, Failure};
+use crate::cli::{Exit, Failure, print};
 use crate::config::file::Files;
 
 /// Examples for keys that are unset by default.
@@ -30,7 +30,8 @@ const WIDTH: usize = 100;
 pub fn checked(files: &Files) -> Result<Exit, Failure> {
     let files: Vec<String> = files.read.iter().map(|file| file.display().to_string()).collect();
     let read = if files.is_empty() { "there is no file; flags and defaults".to_owned() } else { files.join(", ") };
-    print(&format!("ok: {read}\n"))
+    print(format!("ok: {read}\n").as_bytes());
+    Ok(Exit::Done)
 }
 
 /// One key a line, as a file could say it, and behind it what it comes from.
@@ -41,24 +42,20 @@ pub fn effective(layers: &Layers) -> Result<Exit, Failure> {
         Some(value) => format!("{id} = {}  # {origin}\n", quoted(&value)),
         None => format!("# {id} is not set  # {origin}\n"),
     };
-    print(&layers.origins().into_iter().map(line).collect::<String>())
+    print(layers.origins().into_iter().map(line).collect::<String>().as_bytes());
+    Ok(Exit::Done)
 }
 
 /// Every key with what it means, commented out.
 pub fn default() -> Result<Exit, Failure> {
-    print(&default_file())
+    print(default_file().as_bytes());
+    Ok(Exit::Done)
 }
 
 pub fn schema() -> Result<Exit, Failure> {
     let schema = serde_json::to_string_pretty(&schema_value())
         .map_err(|error| Failure::new(Exit::Failed, "cannot write the schema").caused_by(&error))?;
-    print(&(schema + "\n"))
-}
-
-fn print(text: &str) -> Result<Exit, Failure> {
-    use std::io::Write;
-    // A reader that left (`| head`) is no failure.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    print((schema + "\n").as_bytes());
     Ok(Exit::Done)
 }
 

@@ -10,7 +10,7 @@ use crate::checkpoint::store::CHANGES_MAX;
 use crate::checkpoint::{Row, codec};
 use crate::cli::flags::{ForgetFlags, ImportFlags, PlaceFlags, StateCommand};
 use crate::cli::stored::{Held, Pairs, json, pairs, table};
-use crate::cli::{Exit, Failure};
+use crate::cli::{Exit, Failure, print};
 use crate::config::Places;
 use crate::discover::listing::is_container_id;
 use crate::loss::{self, Ledger, Loss};
@@ -93,7 +93,8 @@ fn list(places: &Places, as_json: bool) -> Result<Exit, Failure> {
     let (rows, bad) = codec::rows(&pairs(&places.state_dir)?);
     let mut listed: Vec<Listed> = rows.iter().map(|(row, _)| Listed::of(row)).collect();
     listed.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
-    print(&if as_json { json(&listed)? } else { render(&listed) });
+    let text = if as_json { json(&listed)? } else { render(&listed) };
+    print(text.as_bytes());
     for (id, error) in &bad {
         eprintln!("error: the row of {id} can't be used: {error}");
     }
@@ -240,9 +241,4 @@ fn not_known(wanted: &str, places: &Places) -> Failure {
         format!("no row of '{}' in {}", crate::cli::stored::printable(wanted), places.state_dir.display()),
     )
     .hint("longshore state list shows all")
-}
-
-fn print(text: &str) {
-    // A reader that left (`| head`) is no failure.
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }

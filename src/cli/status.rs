@@ -1,13 +1,11 @@
 //! `longshore status`: how a running agent gets on, asked over its socket.
 
-use std::io::Write;
-
 use bytesize::ByteSize;
 
 use crate::agent::control::{AskError, ask};
 use crate::agent::status::Going;
 use crate::cli::table::{aligned, printable};
-use crate::cli::{Exit, Failure};
+use crate::cli::{Exit, Failure, print};
 use crate::config::Places;
 
 pub fn status(places: &Places, json: bool) -> Result<Exit, Failure> {
@@ -17,8 +15,7 @@ pub fn status(places: &Places, json: bool) -> Result<Exit, Failure> {
     } else {
         render(&going)
     };
-    // A reader that left (`| head`) is no failure.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    print(text.as_bytes());
     Ok(Exit::Done)
 }
 

@@ -1,14 +1,12 @@
 //! `longshore containers`: asks a running agent, or reads the same from the directories when none runs.
 
-use std::io::Write;
-
 use bytesize::ByteSize;
 
 use crate::agent::control::{AskError, ask};
 use crate::agent::status::{ContainerStatus, is_selected, read_status};
 use crate::checkpoint::codec;
 use crate::checkpoint::store::{SledStore, Store};
-use crate::cli::{Exit, Failure};
+use crate::cli::{Exit, Failure, print};
 use crate::config::ContainersConfig;
 use crate::sys::Os;
 use crate::sys::lock::DirectoryLock;
@@ -27,8 +25,7 @@ pub fn containers(config: &ContainersConfig) -> Result<Exit, Failure> {
     } else {
         render(&all)
     };
-    // A reader that left (`| head`) is no failure.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    print(text.as_bytes());
     Ok(Exit::Done)
 }
 

@@ -17,14 +17,14 @@ mod source;
 mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
+use std::io;
 use std::rc::Rc;
 
 use twox_hash::XxHash3_64;
 
 use crate::checkpoint::Shape;
 use crate::cli::stored::{self, Told};
-use crate::cli::{Exit, Failure};
+use crate::cli::{Exit, Failure, print};
 use crate::config::ContainersConfig;
 use crate::discover::ContainerConfig;
 use crate::discover::listing::container_ids;
@@ -64,8 +64,7 @@ pub fn verify(config: &ContainersConfig) -> Result<Exit, Failure> {
     reports.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
     let fine = reports.iter().all(ContainerReport::is_fine);
     let text = if config.json { stored::json(&reports)? } else { render(&reports) };
-    // A reader that left (`| head`) is no failure.
-    let _ = io::stdout().write_all(text.as_bytes());
+    print(text.as_bytes());
     Ok(if fine { Exit::Done } else { Exit::Failed })
 }
 

@@ -60,9 +60,13 @@ impl Host {
         let config = format!(
             r#"{{"ID":"{id}","Created":"2026-11-01T00:00:00Z","Name":"/bench-{container_ix}","State":{{"Running":true}},"Config":{{"Image":"bench:1","Labels":{{}},"Env":[]}}}}"#
         );
-        fs::write(directory.join("config.v2.json"), config).expect("a new file");
-        fs::write(directory.join("hostconfig.json"), r#"{"LogConfig":{"Type":"json-file","Config":{}}}"#)
-            .expect("a new file");
+        let host_config = r#"{"LogConfig":{"Type":"json-file","Config":{}}}"#;
+        for (name, text) in [("hostconfig.json", host_config), ("config.v2.json", &config)] {
+            // Docker writes them aside and renames, so that nobody sees half of one.
+            let aside = directory.join(format!(".tmp-{name}"));
+            fs::write(&aside, text).expect("a new file");
+            fs::rename(aside, directory.join(name)).expect("a new name");
+        }
         directory.join(format!("{id}-json.log"))
     }
 

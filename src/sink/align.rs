@@ -107,15 +107,14 @@ impl<O: Os> Replay<O> {
 
     /// Looks for the record further on: lines between are the only copy of what the engine lost.
     fn search(&mut self, record: &[u8]) -> io::Result<Offer> {
-        self.searched_bytes += SEARCH_BYTES_MAX as u64;
-        let rest = self.existing.peek(SEARCH_BYTES_MAX)?;
-        self.searched_bytes -= (SEARCH_BYTES_MAX - rest.len()) as u64;
-        let is_whole_rest = rest.len() < SEARCH_BYTES_MAX;
-        match find_line(rest, record).filter(|found| is_whole_rest || found.already == record.len()) {
+        let rest = self.existing.look_ahead(SEARCH_BYTES_MAX)?;
+        let n_bytes: usize = rest.iter().map(|segment| segment.len()).sum();
+        self.searched_bytes += n_bytes as u64;
+        let found = find_in_segments(&rest, record);
+        match found.filter(|found| n_bytes < SEARCH_BYTES_MAX || found.already == record.len()) {
             Some(Match { at, already }) => {
-                let n_bytes = at + already.min(record.len());
                 self.unmatched_bytes += at as u64;
-                self.existing.consume(n_bytes);
+                self.existing.consume(at + already);
                 self.drop_stash();
                 if already == record.len() { Ok(Offer::Present) } else { Ok(Offer::Ends { already }) }
             }
@@ -172,6 +171,20 @@ struct Match {
     at: usize,
     /// Bytes of the record that stand there.
     already: usize,
+}
+
+/// The first line of all segments that is `record`; in the last one also its torn last line.
+fn find_in_segments(segments: &[&[u8]], record: &[u8]) -> Option<Match> {
+    let mut before = 0;
+    for (ix, segment) in segments.iter().enumerate() {
+        let is_last = ix + 1 == segments.len();
+        let found = find_line(segment, record).filter(|found| is_last || found.already == record.len());
+        if let Some(Match { at, already }) = found {
+            return Some(Match { at: before + at, already });
+        }
+        before += segment.len();
+    }
+    None
 }
 
 /// The first line of `rest` that is `record`, or its torn last line when `record` begins with it.

@@ -70,13 +70,22 @@ pub struct Existing<O: Os> {
     os: O,
     /// The path of the current file.
     path: PathBuf,
+    /// Not opened yet.
     later: VecDeque<Segment>,
     reader: Option<Box<dyn Read + Send>>,
     buffer: Vec<u8>,
     /// `buffer[start..]` is not consumed yet, and stands at `place`.
     start: usize,
     place: Place,
+    /// Where in `buffer` later segments begin.
+    joints: VecDeque<Joint>,
+    /// The segment that was opened last is in `buffer` to its end.
     segment_ended: bool,
+}
+
+struct Joint {
+    at: usize,
+    segment: u64,
 }
 
 const READ_STEP: usize = 64 * 1024;
@@ -98,10 +107,11 @@ impl<O: Os> Existing<O> {
             buffer: Vec::new(),
             start: 0,
             place,
+            joints: VecDeque::new(),
             segment_ended: true,
         };
-        if there {
-            existing.next_segment(place.offset)?;
+        if there && existing.open_next(place.offset)? {
+            existing.joints.clear(); // It is the one that `place` is in.
         }
         Ok(Some(existing))
     }
@@ -113,20 +123,44 @@ impl<O: Os> Existing<O> {
     /// Up to `wanted` bytes; fewer when the segment ends; none at the end of the output.
     pub fn peek(&mut self, wanted: usize) -> io::Result<&[u8]> {
         loop {
-            self.fill(wanted)?;
-            if self.start < self.buffer.len() || self.later.is_empty() {
+            if self.joints.is_empty() {
+                self.fill(wanted)?;
+            }
+            if self.start < self.segment_end() {
                 break;
             }
-            self.next_segment(0)?;
+            if let Some(joint) = self.joints.pop_front() {
+                self.place = Place { segment: joint.segment, offset: 0 };
+            } else if self.later.is_empty() {
+                break;
+            } else {
+                self.open_next(0)?;
+            }
         }
-        let end = self.buffer.len().min(self.start + wanted);
+        let end = self.segment_end().min(self.start + wanted);
         Ok(&self.buffer[self.start..end])
     }
 
+    /// Up to `wanted` bytes, a piece for each segment; fewer when the output ends.
+    pub fn look_ahead(&mut self, wanted: usize) -> io::Result<Vec<&[u8]>> {
+        self.fill(wanted)?;
+        while self.buffer.len() - self.start < wanted && !self.later.is_empty() {
+            self.open_next(0)?;
+            self.fill(wanted)?;
+        }
+        let end = self.buffer.len().min(self.start + wanted);
+        let joints = self.joints.iter().map(|joint| joint.at).take_while(|at| *at < end);
+        let bounds: Vec<usize> = std::iter::once(self.start).chain(joints).chain([end]).collect();
+        Ok(bounds.windows(2).map(|pair| &self.buffer[pair[0]..pair[1]]).collect())
+    }
+
     pub fn consume(&mut self, n_bytes: usize) {
-        assert!(self.start + n_bytes <= self.buffer.len(), "only what was peeked at is consumed");
+        assert!(self.start + n_bytes <= self.buffer.len(), "only what was looked at is consumed");
         self.start += n_bytes;
         self.place.offset += n_bytes as u64;
+        while let Some(joint) = self.joints.pop_front_if(|joint| joint.at < self.start) {
+            self.place = Place { segment: joint.segment, offset: (self.start - joint.at) as u64 };
+        }
     }
 
     /// Whether nothing follows.
@@ -134,10 +168,15 @@ impl<O: Os> Existing<O> {
         Ok(self.peek(1)?.is_empty())
     }
 
+    fn segment_end(&self) -> usize {
+        self.joints.front().map_or(self.buffer.len(), |joint| joint.at)
+    }
+
     fn fill(&mut self, wanted: usize) -> io::Result<()> {
         while !self.segment_ended && self.buffer.len() - self.start < wanted {
             if self.start > 4 * READ_STEP {
                 self.buffer.drain(..self.start);
+                self.joints.iter_mut().for_each(|joint| joint.at -= self.start);
                 self.start = 0;
             }
             let filled = self.buffer.len();
@@ -160,22 +199,21 @@ impl<O: Os> Existing<O> {
         Ok(())
     }
 
-    fn next_segment(&mut self, offset: u64) -> io::Result<()> {
+    /// Its text follows what is in the buffer. False: it is not there any more.
+    fn open_next(&mut self, offset: u64) -> io::Result<bool> {
         let segment = self.later.front().cloned().expect("asked for only when there is one");
         let opened = match open_segment(&self.os, &segment, offset) {
             // It was compressed meanwhile, or pruned: look again how it stands.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.look_again(segment.number)?;
-                return Ok(());
+                return Ok(false);
             }
             other => other?,
         };
         self.later.pop_front();
         self.reader = Some(opened);
-        self.place = Place { segment: segment.number, offset };
+        self.joints.push_back(Joint { at: self.buffer.len(), segment: segment.number });
         self.segment_ended = false;
-        self.buffer.clear();
-        self.start = 0;
-        Ok(())
+        Ok(true)
     }
 }

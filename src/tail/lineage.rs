@@ -195,11 +195,14 @@ impl<O: Os> Lineage<O> {
         self.drained.iter().copied()
     }
 
-    /// Heads that an earlier life read to their end.
+    /// Heads that an earlier life read to their end. Those that are held now are read again, so they aren't drained: a
+    /// power loss can lead back to before them.
     pub fn remember_drained(&mut self, heads: &[Fingerprint]) {
         let ours = std::mem::take(&mut self.drained);
         for head in heads.iter().copied().chain(ours) {
-            self.remember(Some(head));
+            if self.generations.iter().all(|held| held.head != Some(head)) {
+                self.remember(Some(head));
+            }
         }
     }
 

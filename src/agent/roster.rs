@@ -11,7 +11,9 @@ use crate::agent::{Agent, Mode, Share, Slot};
 use crate::checkpoint::Shape;
 use crate::checkpoint::commit::Committer;
 use crate::config::Config;
-use crate::config::limits::{CONFIG_BYTES_MAX, ROOT_PERIOD, ROW_ABSENT_MAX, SWEEP_PERIOD, UNWATCHED_PERIOD};
+use crate::config::limits::{
+    CONFIG_BYTES_MAX, NAME_PATIENCE, ROOT_PERIOD, ROW_ABSENT_MAX, SWEEP_PERIOD, UNWATCHED_PERIOD,
+};
 use crate::discover::listing::{container_ids, log_file_name};
 use crate::discover::{ContainerConfig, LogOptions, Needed};
 use crate::format::Metadata;
@@ -256,6 +258,10 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 }
                 ReadFacts { facts: None, wait: true, unreadable: true, signature: [None, None] }
             }
+            // Whoever writes it may not write it at one stroke, and a refusal may be one of the moment.
+            Named::No { .. } if !self.by_id.contains_key(id) && !self.waited_for_name(id, now) => {
+                ReadFacts { facts: None, wait: true, unreadable: true, signature: [None, None] }
+            }
             Named::No { error, unread } => {
                 if self.said.say("config", id, now).is_some() {
                     tracing::warn!(container = %&id[..12], %error, "cannot read config.v2.json: the short id is its name");
@@ -265,6 +271,10 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 ReadFacts { facts: None, wait: false, unreadable: true, signature }
             }
         }
+    }
+
+    fn waited_for_name(&self, id: &str, now: Duration) -> bool {
+        self.awaited.get(id).is_some_and(|since| now >= *since + NAME_PATIENCE)
     }
 
     /// Forgets a container that is gone and of which everything is in its output and in the store.

@@ -71,6 +71,10 @@ pub const JOURNAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// A full sweep of 5,000 costs 40 ms, too dear for every second.
 pub const SWEEP_PERIOD: Duration = Duration::from_secs(30);
 
+/// How long a container waits for metadata that can be read, before its short id stands in for its name. Short, for its
+/// log may be gone meanwhile.
+pub const NAME_PATIENCE: Duration = Duration::from_millis(500);
+
 /// How often a directory without a watch is looked at.
 pub const UNWATCHED_PERIOD: Duration = Duration::from_secs(1);
 

@@ -231,9 +231,9 @@ impl<O: Os> Opening<'_, O> {
         let synced = rungs.iter().rposition(|rung| rung.synced);
         if !rebooted && chosen.is_none_or(|ix| ix + 1 < rungs.len()) {
             // What the newest rung owes may have lost its source since: it is only in the row.
-            let at = self.at;
-            settle_owed(turn.os, at, row, false).map_err(Failed::Output)?;
-            self.output = Output::find(turn.os, &at.path, at.mode, at.limit, at.segment_min).map_err(Failed::Output)?;
+            if let Some(newest) = row.ladder.newest() {
+                self.settle(turn, newest, false)?;
+            }
         }
         // Below a rung that was on the disk nothing is damaged, so one above it leaves a part uncompared.
         if let Some(ix) = chosen.filter(|ix| !rebooted || synced.is_none_or(|synced| *ix <= synced)) {
@@ -251,6 +251,14 @@ impl<O: Os> Opening<'_, O> {
             return Ok(resumed);
         }
         self.without_source(turn, row)
+    }
+
+    /// Writes what a rung owes and the output lacks, for its source may be gone.
+    fn settle(&mut self, turn: &Turn<'_, O>, rung: &Rung, rebooted: bool) -> Result<(), Failed> {
+        let at = self.at;
+        settle_owed(turn.os, at, rung, rebooted).map_err(Failed::Output)?;
+        self.output = Output::find(turn.os, &at.path, at.mode, at.limit, at.segment_min).map_err(Failed::Output)?;
+        Ok(())
     }
 
     /// Another boot, and no rung holds on both sides up to where the output was on the disk. What was there and isn't is
@@ -278,9 +286,19 @@ impl<O: Os> Opening<'_, O> {
                 return self.without_output(turn, source, &row.ladder.rungs[ix].owed);
             }
             (Some(ix), Some(generation_ix)) if reachable[ix] && !came_back && !lost_tail => {
-                let rung = &row.ladder.rungs[ix];
-                let source = Source { generation_ix, offset: 0, tail: None, unfinished: rung.unfinished.clone() };
-                self.replay(turn, row, rung, Some(source), Repair::ZeroedPages)?;
+                let synced = &row.ladder.rungs[ix];
+                let source = Source { generation_ix, offset: 0, tail: None, unfinished: synced.unfinished.clone() };
+                // Equal lines without time must not take new ones for old ones: those are compared from there on only.
+                let tells = row.ladder.epochs.iter().all(|epoch| epoch.shape.formatter.has_time());
+                let rung = match (0..ix).find(|older| reachable[*older] && tells) {
+                    Some(older) => {
+                        self.settle(turn, synced, true)?;
+                        let Rung { place, owed, owed_mid_record, .. } = row.ladder.rungs[older].clone();
+                        Rung { place, owed, owed_mid_record, ..synced.clone() }
+                    }
+                    None => synced.clone(),
+                };
+                self.replay(turn, row, &rung, Some(source), Repair::ZeroedPages)?;
                 return Ok(Aligned::Resumed);
             }
             _ => {}
@@ -700,11 +718,11 @@ fn observe(batch: &Batch, end: &mut OutputEnd) -> Option<Vec<u8>> {
     owed
 }
 
-/// Writes what a container that is gone still owes its output: the checkpoint has the bytes.
-pub fn settle_owed<O: Os>(os: &O, at: &OutputAt, row: &Row, rebooted: bool) -> io::Result<()> {
-    let Some(rung) = row.ladder.newest().filter(|rung| !rung.owed.is_empty()) else {
+/// Writes what a rung owes its output and nobody wrote: the checkpoint has the bytes.
+pub fn settle_owed<O: Os>(os: &O, at: &OutputAt, rung: &Rung, rebooted: bool) -> io::Result<()> {
+    if rung.owed.is_empty() {
         return Ok(());
-    };
+    }
     let mut output = Output::find(os, &at.path, at.mode, at.limit, at.segment_min)?;
     if !is_reachable(os, &output, rung.place)? {
         return Ok(());

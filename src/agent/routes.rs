@@ -153,11 +153,11 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             return;
         }
         let row = entry.last_writer.as_ref().and_then(|id| self.stored.get(id)).and_then(|stored| stored.row.as_ref());
-        let Some(row) = row else {
+        let Some((row, rung)) = row.and_then(|row| Some((row, row.ladder.newest()?))) else {
             entry.settled = true;
             return;
         };
-        match settle_owed(&self.os, &at, row, row.boot != self.boot) {
+        match settle_owed(&self.os, &at, rung, row.boot != self.boot) {
             Ok(()) => entry.settled = true,
             Err(error) if !std::mem::replace(&mut entry.blamed, true) => {
                 tracing::error!(output = %at.path.display(), %error, "cannot complete the output of a container that is gone; it is tried again")

@@ -99,6 +99,7 @@ impl<O: Os> Container<O> {
         }
         let output = Output::find(turn.os, &at.path, at.mode, at.limit, at.segment_min)
             .map_err(|error| Trouble::Output(at.path.clone(), error))?;
+        settle_rotation(turn.os, &output, &before).map_err(|error| Trouble::Output(at.path.clone(), error))?;
         let opening = Opening { container: &mut *self, at, output, until_ns };
         let known = match before {
             Before::Row { row, .. } => Some(row),
@@ -126,6 +127,20 @@ impl<O: Os> Container<O> {
             Failed::Output(error) => Trouble::Output(at.path.clone(), error),
         })?;
         Ok(aligned)
+    }
+}
+
+/// A rotation that no rung tells of may have been cut short before its names were on the disk. They must be before a
+/// rung lies in the new segment, or a power loss gives the new segment's number to the old file.
+fn settle_rotation<O: Os>(os: &O, output: &Output<O>, before: &Before<'_>) -> io::Result<()> {
+    let newest = match before {
+        Before::Row { row, .. } => row.ladder.newest(),
+        _ => None,
+    };
+    let is_told = newest.is_some_and(|rung| rung.place.segment >= output.place().segment);
+    match output.path().parent().filter(|_| output.file().is_some() && !is_told) {
+        Some(directory) => os.sync_directory(directory),
+        None => Ok(()),
     }
 }
 
@@ -229,6 +244,9 @@ impl<O: Os> Opening<'_, O> {
         let newest_source = (0..rungs.len()).rfind(|ix| sources[*ix].is_some());
         let chosen = if rebooted { (0..rungs.len()).find(both) } else { newest_source.filter(|ix| reachable[*ix]) };
         let synced = rungs.iter().rposition(|rung| rung.synced);
+        let h = |f: Option<Fingerprint>| {
+            f.map(|f| format!("{f:?}").rsplit(' ').nth(1).unwrap_or("").parse::<u64>().unwrap_or(0) % 1000)
+        };
         if !rebooted && chosen.is_none_or(|ix| ix + 1 < rungs.len()) {
             // What the newest rung owes may have lost its source since: it is only in the row.
             if let Some(newest) = row.ladder.newest() {

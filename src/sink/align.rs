@@ -35,12 +35,31 @@ pub enum Offer {
     GiveUp,
 }
 
+#[derive(Clone, Copy)]
+struct Torn {
+    /// Where the record begins among those that are kept.
+    at: usize,
+    already: usize,
+}
+
+/// Records that are to be appended.
+pub struct Rest {
+    pub bytes: Vec<u8>,
+    /// Where each record ends in `bytes`.
+    pub ends: Vec<usize>,
+    /// Bytes of the first one that are in the output already.
+    pub already: usize,
+}
+
 /// Holds rendered records against what an output has, from a place both sides agree on.
 pub struct Replay<O: Os> {
     existing: Existing<O>,
     repair: Repair,
     stash: Vec<u8>,
     stash_ends: Vec<usize>,
+    /// The first kept record that the output's torn last line may be the beginning of. A time alone says little, so
+    /// that only counts when no later record is there.
+    torn: Option<Torn>,
     /// Bytes of output looked through for records that were not where they should be.
     searched_bytes: u64,
     /// Lines of the output that no record of the source rendered.
@@ -55,6 +74,7 @@ impl<O: Os> Replay<O> {
             repair,
             stash: Vec::new(),
             stash_ends: Vec::new(),
+            torn: None,
             searched_bytes: 0,
             unmatched_bytes: 0,
             repaired_bytes: 0,
@@ -112,16 +132,18 @@ impl<O: Os> Replay<O> {
         self.searched_bytes += n_bytes as u64;
         let found = find_in_segments(&rest, record);
         match found.filter(|found| n_bytes < SEARCH_BYTES_MAX || found.already == record.len()) {
-            Some(Match { at, already }) => {
+            Some(Match { at, already }) if already == record.len() => {
                 self.unmatched_bytes += at as u64;
                 self.existing.consume(at + already);
                 self.drop_stash();
-                if already == record.len() { Ok(Offer::Present) } else { Ok(Offer::Ends { already }) }
+                Ok(Offer::Present)
             }
-            None if self.stash.len() + record.len() > STASH_BYTES_MAX || self.searched_bytes > SEARCHED_BYTES_MAX => {
+            _ if self.stash.len() + record.len() > STASH_BYTES_MAX || self.searched_bytes > SEARCHED_BYTES_MAX => {
                 Ok(Offer::GiveUp)
             }
-            None => {
+            found => {
+                let torn = found.map(|found| Torn { at: self.stash.len(), already: found.already });
+                self.torn = self.torn.or(torn);
                 self.stash.extend_from_slice(record);
                 self.stash_ends.push(self.stash.len());
                 Ok(Offer::Stashed)
@@ -132,11 +154,12 @@ impl<O: Os> Replay<O> {
     fn drop_stash(&mut self) {
         self.stash.clear();
         self.stash_ends.clear();
+        self.torn = None;
     }
 
     /// Ends the comparison: counts what is left of the output, and gives the records that are not in it, with a newline
-    /// before them when the output's last line has none.
-    pub fn finish(&mut self) -> io::Result<(Vec<u8>, Vec<usize>)> {
+    /// before them when the output's last line has none and is nobody's beginning.
+    pub fn finish(&mut self) -> io::Result<Rest> {
         let mut last = b'\n';
         loop {
             let rest = self.existing.peek(SEARCH_BYTES_MAX)?;
@@ -148,17 +171,23 @@ impl<O: Os> Replay<O> {
             self.unmatched_bytes += n_bytes as u64;
             self.existing.consume(n_bytes);
         }
-        if last == b'\n' {
-            return Ok((std::mem::take(&mut self.stash), std::mem::take(&mut self.stash_ends)));
+        let (mut bytes, mut ends) = (std::mem::take(&mut self.stash), std::mem::take(&mut self.stash_ends));
+        let mut already = 0;
+        if let Some(torn) = self.torn.take() {
+            // Those before it were not there: the operator took them away.
+            bytes.drain(..torn.at);
+            ends = ends.into_iter().filter(|end| *end > torn.at).map(|end| end - torn.at).collect();
+            already = torn.already;
+            self.unmatched_bytes -= already as u64;
+        } else if last != b'\n' {
+            // Also when nothing waits yet: what comes later must not be glued to a line whose source is gone.
+            bytes.insert(0, b'\n');
+            ends.iter_mut().for_each(|end| *end += 1);
+            if ends.is_empty() {
+                ends.push(1);
+            }
         }
-        // Also when nothing waits yet: what comes later must not be glued to a line whose source is gone.
-        let mut bytes = vec![b'\n'];
-        bytes.append(&mut self.stash);
-        let mut ends: Vec<usize> = self.stash_ends.iter().map(|end| end + 1).collect();
-        if ends.is_empty() {
-            ends.push(1);
-        }
-        Ok((bytes, ends))
+        Ok(Rest { bytes, ends, already })
     }
 }
 

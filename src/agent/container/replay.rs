@@ -65,16 +65,17 @@ impl<O: Os> Container<O> {
         let Stage::Replaying { output, replay } = &mut self.stage else {
             return Ok(());
         };
-        let (bytes, ends) = match replay.finish() {
+        let appended = match replay.finish() {
             Ok(rest) => rest,
             Err(error) => return Err(Trouble::Output(output.path().to_owned(), error)),
         };
         let (unmatched, repaired) = (replay.unmatched_bytes, replay.repaired_bytes);
-        if !bytes.is_empty() {
+        if !appended.bytes.is_empty() {
             let mut batch = Batch::default();
-            batch.extend(&bytes, &ends);
+            batch.extend(&appended.bytes, &appended.ends);
             let rest: Vec<u8> = self.batch.unwritten().to_vec();
             batch.extend(&rest, &self.batch.unwritten_ends());
+            batch.advance(appended.already);
             self.batch = batch;
         }
         if unmatched > 0 {

@@ -226,7 +226,8 @@ impl Engine {
         id
     }
 
-    fn must(&self, args: &[&str]) -> Vec<u8> {
+    /// Any other command of the client, which must succeed.
+    pub fn must(&self, args: &[&str]) -> Vec<u8> {
         self.must_within(args, PATIENCE)
     }
 
@@ -252,6 +253,7 @@ impl Engine {
             .arg("--host")
             .arg(format!("unix://{}", self.root.path().join("docker.sock").display()))
             .env("DOCKER_CONFIG", self.root.path().join("client"))
+            .env("DOCKER_BUILDKIT", "0")
             .env_remove("DOCKER_HOST")
             .env_remove("DOCKER_CONTEXT")
     }

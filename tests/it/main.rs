@@ -9,9 +9,11 @@ mod fixture;
 mod hostile;
 mod lost_store;
 mod manifest;
+mod package;
 
 mod config;
 mod docker;
+mod engine_image;
 mod engine_kill;
 mod engine_lifecycle;
 mod engine_lines;

@@ -17,7 +17,7 @@ LABEL org.opencontainers.image.title="longshore" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0" \
       org.opencontainers.image.vendor="Longshore"
 
-COPY target/dist/root/usr/share/doc/longshore /usr/share/doc/longshore
+COPY target/dist/root/usr/share/doc/longshore/LICENSE-* /usr/share/doc/longshore/
 COPY target/dist/root/usr/bin/longshore /usr/bin/longshore
 
 # Docker's files belong to root (0640 and 0600), so the agent runs as root; it needs none of root's capabilities. Another

@@ -226,6 +226,17 @@ impl Engine {
         id
     }
 
+    /// A line for a shell, in the repository, in which `docker` is this engine's client.
+    pub fn shell(&self, line: &str) -> Output {
+        let mut command = Command::new("sh");
+        self.environment(&mut command)
+            .args(["-ec", line])
+            .env("PATH", "/usr/bin:/bin")
+            .env("DOCKER_HOST", format!("unix://{}", self.root.path().join("docker.sock").display()))
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        finish(&mut command, PATIENCE)
+    }
+
     /// Any other command of the client, which must succeed.
     pub fn must(&self, args: &[&str]) -> Vec<u8> {
         self.must_within(args, PATIENCE)
@@ -249,9 +260,14 @@ impl Engine {
     }
 
     fn client<'c>(&self, command: &'c mut Command) -> &'c mut Command {
-        command
+        self.environment(command)
             .arg("--host")
             .arg(format!("unix://{}", self.root.path().join("docker.sock").display()))
+    }
+
+    /// Nothing of the user's own settings; and the classic builder, which is all that the Dockerfile needs.
+    fn environment<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command
             .env("DOCKER_CONFIG", self.root.path().join("client"))
             .env("DOCKER_BUILDKIT", "0")
             .env_remove("DOCKER_HOST")

@@ -20,19 +20,19 @@ const LABELS: [&str; 3] =
     ["io.kubernetes.pod.namespace=shop", "io.kubernetes.pod.name=web-0", "io.kubernetes.container.name=app"];
 
 /// Directories of the node that the manifest mounts.
-struct Node {
+pub struct Node {
     directory: TempDir,
     containers_dir: PathBuf,
 }
 
 impl Node {
-    fn new(engine: &Session) -> Node {
+    pub fn new(engine: &Session) -> Node {
         let directory = tempfile::Builder::new().prefix("longshore-node-").tempdir().expect("a temporary directory");
         Node { directory, containers_dir: engine.containers_dir() }
     }
 
     /// Where a path of a node's lies here; Docker's containers are the engine's.
-    fn path(&self, on_the_node: &str) -> PathBuf {
+    pub fn path(&self, on_the_node: &str) -> PathBuf {
         if on_the_node == "/var/lib/docker/containers" {
             return self.containers_dir.clone();
         }
@@ -43,7 +43,7 @@ impl Node {
 }
 
 /// From what `scripts/dist` made, as the Dockerfile says.
-fn build(engine: &Session) {
+pub fn build(engine: &Session) {
     assert!(
         env::var_os("LONGSHORE_TEST_DIST").is_some_and(|dist| Path::new(&dist).join("labels").exists()),
         "LONGSHORE_TEST_DIST must name what scripts/dist made, which is what the image is built from"

@@ -10,9 +10,12 @@ mod hostile;
 mod lost_store;
 mod manifest;
 mod package;
+mod reference;
 
 mod config;
 mod docker;
+mod docs;
+mod engine_docs;
 mod engine_image;
 mod engine_kill;
 mod engine_lifecycle;

@@ -18,11 +18,11 @@ fn fixture() -> Longshore {
 }
 
 /// A port that nobody has at the moment.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("an address")
 }
 
-fn get(address: SocketAddr, path: &str) -> Option<(String, String)> {
+pub fn get(address: SocketAddr, path: &str) -> Option<(String, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;

@@ -1,4 +1,4 @@
-//! The configuration's file: `--config`, conf.d, `check` and `config`, and what README shows of it.
+//! The configuration's file: `--config`, conf.d, `check` and `config`. What the pages show of it is in `docs.rs`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -92,16 +92,6 @@ fn what_config_prints_passes_check() {
     let schema: serde_json::Value =
         serde_json::from_slice(&files.tell(&["config", "schema"]).stdout).expect("the schema is JSON");
     assert_eq!(schema["additionalProperties"], false);
-}
-
-#[test]
-fn the_snippet_in_the_readme_passes_check() {
-    let readme = include_str!("../../README.md");
-    let start = readme.find("    limit = \"100MB\"").expect("the snippet");
-    let snippet: String =
-        readme[start..].lines().take_while(|line| line.starts_with("    ")).map(|l| l[4..].to_owned() + "\n").collect();
-    let done = Files::new(&snippet).tell(&["check"]);
-    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
 }
 
 /// The lines of an output that `web` wrote, by number.

@@ -22,6 +22,7 @@ COPY target/dist/root/usr/bin/longshore /usr/bin/longshore
 
 # Docker's files belong to root (0640 and 0600), so the agent runs as root; it needs none of root's capabilities. Another
 # user can't read them, not even with CAP_DAC_READ_SEARCH added: engines and kubelets set no ambient capabilities.
+# hadolint ignore=DL3002
 USER 0:0
 # What has to outlive the container: positions, and outputs. Mount both; a volume without a name goes with its container.
 VOLUME ["/var/lib/longshore", "/var/log/longshore"]

@@ -153,3 +153,34 @@ fn the_package_installs_upgrades_and_goes() {
     assert_eq!(root.text("var/log/longshore/kept.log"), "the only copy\n", "a purge leaves the collected logs");
     assert!(fs::symlink_metadata(root.path(enabled)).is_err());
 }
+
+/// As longshore.service runs it: a user of its own with one capability, on files that belong to root alone.
+#[test]
+fn a_user_with_one_capability_reads_what_is_roots() {
+    if !rustix::process::geteuid().is_root() || !Path::new("/usr/bin/setpriv").exists() {
+        println!("skipped: needs root and setpriv");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let at = |name: &str| directory.path().join(name);
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/containers");
+    well(Command::new("cp").arg("-r").arg(fixture).arg(at("containers")));
+    well(Command::new("chmod").args(["-R", "go="]).arg(at("containers")));
+    // Where root's files can't be looked into, the binary must not lie either.
+    fs::copy(env!("CARGO_BIN_EXE_longshore"), at("longshore")).expect("copy the binary");
+    for name in ["logs", "state"] {
+        fs::create_dir(at(name)).expect("make a directory");
+        well(Command::new("chown").arg("65534:65534").arg(at(name)));
+    }
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("open the directory");
+    let backfill = |capabilities: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]).args(capabilities);
+        command.arg(at("longshore")).args(["backfill", "--progress=never", "--containers-dir"]).arg(at("containers"));
+        finish(command.arg("--log-path").arg(at("logs")).arg("--state-dir").arg(at("state")), PATIENCE)
+    };
+    assert_eq!(backfill(&[]).status.code(), Some(1), "without it, that is said");
+    let done = backfill(&["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]);
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(fs::metadata(at("logs/web/web.log")).expect("an output").len() > 0);
+}

@@ -5,7 +5,8 @@
 //! | `toml` | `longshore check` |
 //! | `sh` | [`Sandbox::judge`]: longshore's own commands are run; docker's in `engine_docs`; others by what they name |
 //! | `yaml` | the Kubernetes schema; `yaml values` by the chart; `yaml prometheus` by promtool; `yaml compose` in `engine_docs` |
-//! | `text`, `json` | what is shown to be printed, where the block before it prints |
+//! | `json` | a parser |
+//! | `text` | in README: what the block before it prints; elsewhere nobody |
 
 use std::fs;
 use std::net::SocketAddr;
@@ -127,6 +128,14 @@ fn settings_shown_are_accepted() {
         let mut check = Command::new(env!("CARGO_BIN_EXE_longshore"));
         let checked = finish(check.args(["check", "--config"]).arg(&file), PATIENCE);
         assert!(checked.status.success(), "{}: {}", block.at(), String::from_utf8_lossy(&checked.stderr));
+    }
+}
+
+#[test]
+fn json_shown_is_json() {
+    for block in of_kind("json") {
+        let parsed = serde_json::from_str::<serde_json::Value>(&block.text);
+        assert!(parsed.is_ok(), "{}: {parsed:?}", block.at());
     }
 }
 

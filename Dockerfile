@@ -29,5 +29,7 @@ VOLUME ["/var/lib/longshore", "/var/log/longshore"]
 # SIGTERM drains for up to --shutdown-timeout (30 s): give `docker stop` more, e.g. --stop-timeout 60.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["/usr/bin/longshore", "healthcheck"]
+# What `docker exec` and `kubectl exec` look through.
+ENV PATH=/usr/bin
 ENTRYPOINT ["/usr/bin/longshore"]
 CMD ["run"]

@@ -46,7 +46,7 @@ impl Block {
 }
 
 /// Every page an operator reads.
-fn pages() -> Vec<String> {
+pub fn pages() -> Vec<String> {
     let mut pages = vec!["README.md".to_owned(), "README.zh-CN.md".to_owned()];
     for page in ["CONTRIBUTING.md", "SECURITY.md"] {
         pages.push(page.to_owned());

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::docs::repository;
+use crate::docs::{self, repository};
 use crate::harness::{Longshore, PATIENCE, finish, until};
 use crate::manifest;
 use crate::watched::{free_address, get};
@@ -113,8 +113,8 @@ fn row(text: &mut String, key: &str, property: &Value) {
     let _ = writeln!(text, "| `{key}` | {default} | {meaning} |");
 }
 
-#[test]
-fn the_metrics_are_current() {
+/// What a running agent tells.
+fn metrics() -> String {
     let mut agent = Longshore::new(&repository("tests/fixtures/containers"));
     let address = free_address();
     agent.start(&["--listen", &address.to_string()]);
@@ -127,6 +127,12 @@ fn the_metrics_are_current() {
         None => false,
     });
     agent.drain();
+    metrics
+}
+
+#[test]
+fn the_metrics_are_current() {
+    let metrics = metrics();
     let mut text = "| metric | kind | labels | meaning |\n|---|---|---|---|\n".to_owned();
     for line in metrics.lines() {
         let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|line| line.split_once(' ')) else { continue };
@@ -176,4 +182,41 @@ fn the_alerts_are_current() {
         );
     }
     check("docs/monitoring.md", "alerts", &text);
+}
+
+/// Prose goes stale in silence: each metric it names must be there, and each flag.
+#[test]
+fn the_pages_name_what_there_is() {
+    let (metrics, flags) = (metrics(), flags());
+    for page in docs::pages() {
+        let text = fs::read_to_string(repository(&page)).expect("read a page");
+        for name in
+            text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("longshore_"))
+        {
+            let is_package = name == "longshore_0";
+            assert!(is_package || metrics.contains(&format!("# TYPE {name} ")), "{page}: there is no metric {name}");
+        }
+        for code in text.split('`').skip(1).step_by(2).filter(|code| code.starts_with("--")) {
+            let flag = code.split([' ', '=', ',']).next().unwrap_or_default();
+            let known = flags.contains(&flag.to_owned()) || OTHERS.contains(&flag);
+            assert!(known || page == "docs/migration.md", "{page}: there is no flag {flag}");
+        }
+    }
+}
+
+/// Flags of other commands that the pages name.
+const OTHERS: [&str; 5] = ["--cap-add", "--env", "--publish", "--exclude", "--hostname"];
+
+/// All flags of all verbs.
+fn flags() -> Vec<String> {
+    let mut flags = Vec::new();
+    for verb in ["run", "backfill", "verify", "status", "ledger", "state import", "man", "healthcheck"] {
+        let mut arguments: Vec<&str> = verb.split(' ').collect();
+        arguments.push("--help");
+        let help = told(&arguments);
+        flags.extend(
+            help.split_whitespace().map(|word| word.trim_matches(',').to_owned()).filter(|w| w.starts_with("--")),
+        );
+    }
+    flags
 }

@@ -97,9 +97,10 @@ impl Ladder {
         self.rungs.push(rung);
         self.thin();
         let oldest = self.rungs[0].place;
-        // An epoch is needed while a rung stands in it.
+        // An epoch is needed while a rung stands in it. One more is kept: after a power loss lines are sought in what was
+        // written before, too.
         let n_over = self.epochs.iter().skip(1).take_while(|epoch| epoch.from <= oldest).count();
-        self.epochs.drain(..n_over);
+        self.epochs.drain(..n_over.saturating_sub(1));
     }
 
     /// Keeps at most a dozen rungs. The oldest is always a synced one when there is any: everything below it is known

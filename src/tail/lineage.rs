@@ -178,7 +178,7 @@ impl<O: Os> Lineage<O> {
             }
         }
         if newest_cut {
-            self.take_unseen_copies(os)?;
+            self.take_unseen_copies(os, self.generations.len() - 1)?;
         }
         Ok(())
     }
@@ -440,7 +440,13 @@ impl<O: Os> Lineage<O> {
             if stat.size < front.offset {
                 return self.rewritten(os, stat);
             }
-            if front.offset == 0 && front.headless && self.generations.len() == 1 && self.take_unseen_copies(os)? {
+            if front.offset == 0 && front.headless && self.take_unseen_copies(os, 0)? {
+                return Ok(Chunk::Rewritten { lost: 0..0 });
+            }
+            // Before the first line is decided no read overlaps it, so its hash must tell that it is still there.
+            let front = self.generations.front_mut().expect("copies only come before it");
+            if front.offset == 0 && front.head.is_some() && front.source.head(os)? != front.head {
+                self.check_held(os)?;
                 return Ok(Chunk::Rewritten { lost: 0..0 });
             }
         } else if let Some((_, rest)) = front.quiet_at {
@@ -567,12 +573,13 @@ impl<O: Os> Lineage<O> {
         Ok(Chunk::Rewritten { lost })
     }
 
-    /// A sibling that came without the log becoming another file is a copy of what was cut away (copytruncate). Where
-    /// nothing of the log was read before the cut, the copy is all there is to notice it by.
-    fn take_unseen_copies(&mut self, os: &O) -> io::Result<bool> {
-        let Some(id) = self.generations.back().filter(|last| !last.is_compressed()).map(|last| last.id) else {
+    /// A sibling that came without a rotation is a copy of what was cut away (copytruncate). Where nothing of an
+    /// incarnation was read before the cut, the copy is all there is to notice it by. It lies below that incarnation, the
+    /// one with the index `cut_ix`, and above all that is known; rotations may have moved both on.
+    fn take_unseen_copies(&mut self, os: &O, cut_ix: usize) -> io::Result<bool> {
+        if self.generations.get(cut_ix).is_none_or(Generation::is_compressed) {
             return Ok(false);
-        };
+        }
         let names = match os.list(&self.directory) {
             Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -583,7 +590,13 @@ impl<O: Os> Lineage<O> {
             let Some(mut copy) = self.open_sibling(os, sibling.number, sibling.compressed)? else {
                 continue;
             };
-            if self.holds(copy.id) || copy.learn_head(os)?.is_none() || self.knows_head(os, &mut copy)? {
+            if let Some(held_ix) = self.generations.iter().position(|held| held.id == copy.id) {
+                if held_ix < cut_ix {
+                    break;
+                }
+                continue;
+            }
+            if copy.learn_head(os)?.is_none() || self.knows_head(os, &mut copy)? {
                 break;
             }
             if copies.iter().all(|taken| taken.head != copy.head) {
@@ -591,11 +604,12 @@ impl<O: Os> Lineage<O> {
             }
         }
         // Rotations on the way would have made siblings too, and those are newer.
-        let is_same = !copies.is_empty() && is_named(os, &self.log(), id)?;
+        let newest = self.generations.back().expect("one of them is the cut one").id;
+        let is_same = !copies.is_empty() && is_named(os, &self.log(), newest)?;
         if is_same {
-            let newest = self.generations.pop_back().expect("it has the id");
-            self.generations.extend(copies.into_iter().rev());
-            self.generations.push_back(newest);
+            for copy in copies {
+                self.generations.insert(cut_ix, copy);
+            }
         }
         Ok(is_same)
     }

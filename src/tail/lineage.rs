@@ -469,12 +469,18 @@ impl<O: Os> Lineage<O> {
         front.proof.extend_from_slice(proof(line));
     }
 
-    /// The head of the oldest incarnation, read when it isn't known yet.
+    /// The head of the oldest incarnation, read when it isn't known yet. A log that had no line when it was opened may
+    /// have been copied and cut since: then the copy is the oldest.
     pub fn head(&mut self, os: &O) -> io::Result<Option<Fingerprint>> {
-        match self.generations.front_mut() {
-            Some(front) => front.learn_head(os),
-            None => Ok(None),
+        let Some(front) = self.generations.front_mut() else {
+            return Ok(None);
+        };
+        let is_new = front.head.is_none() && front.headless && front.offset == 0;
+        let head = front.learn_head(os)?;
+        if is_new && head.is_some() && self.take_unseen_copies(os, 0)? {
+            return Ok(self.generations.front().and_then(|copy| copy.head));
         }
+        Ok(head)
     }
 
     /// Whether a newer incarnation holds a whole record, which makes the end of the oldest one final.

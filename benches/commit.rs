@@ -54,6 +54,7 @@ fn row(container_ix: usize) -> Row {
         max_line_bytes: 1 << 20,
         since_ns: None,
         filter: Default::default(),
+        redaction: Default::default(),
     };
     Row {
         id: format!("{container_ix:064x}"),

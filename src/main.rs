@@ -1,5 +1,6 @@
 //! The `longshore` binary: reads the flags, sets up its own log, and runs one verb.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use longshore::agent::run;
@@ -23,26 +24,27 @@ fn main() -> ExitCode {
 }
 
 fn dispatch() -> Result<Exit, Failure> {
-    let words: Vec<_> = std::env::args_os().collect();
+    let words: Vec<OsString> = std::env::args_os().collect();
     let layers = Layers::parse(&words, |given| Files::read(&Unix, given.as_deref(), &places::variable))?;
     let host = host()?;
-    let blame = |failure| layers.blame(failure, &host);
     match layers.command.clone() {
         Command::Run(flags) => {
-            let config = Config::for_run(&flags, &host).map_err(blame)?;
-            log_to_stderr(&config.log_level, config.log_format)?;
-            run::run(config)
+            let config = layers.run_config(&flags, &host)?;
+            let set_level = log_to_stderr(&config.log_level, config.log_format)?;
+            run::run(config, &Reread { words, host, set_level })
         }
         Command::Backfill(flags) => {
-            let config = Config::for_backfill(&flags, &host).map_err(blame)?;
-            log_to_stderr(&config.log_level, config.log_format)?;
+            let config = layers.backfill_config(&flags, &host)?;
+            let _level_stays = log_to_stderr(&config.log_level, config.log_format)?;
             run::backfill(config)
         }
-        Command::Containers(flags) => table::containers(&ContainersConfig::resolve(&flags, &host)?),
-        Command::Verify(flags) => longshore::verify::verify(&ContainersConfig::resolve(&flags, &host)?),
+        Command::Containers(flags) => table::containers(&ContainersConfig::resolve(&flags, &layers.sections, &host)?),
+        Command::Verify(flags) => {
+            longshore::verify::verify(&ContainersConfig::resolve(&flags, &layers.sections, &host)?)
+        }
         Command::Ledger(flags) => ledger::ledger(&Places::resolve(&flags.places, &host.working_dir)?, flags.json),
         Command::Check(flags) => {
-            Config::for_run(&flags, &host).map_err(blame)?;
+            layers.run_config(&flags, &host)?;
             shown::checked(&layers.files)
         }
         Command::Config(flags) => match flags.command {
@@ -69,20 +71,58 @@ fn host() -> Result<Host, Failure> {
     })
 }
 
+/// Reads flags, variables and files as at the start, for SIGHUP.
+struct Reread {
+    words: Vec<OsString>,
+    host: Host,
+    set_level: SetLevel,
+}
+
+impl run::Settings for Reread {
+    fn read(&self) -> Result<Config, Failure> {
+        let layers = Layers::parse_again(&self.words, |given| Files::read(&Unix, given.as_deref(), &places::variable))?;
+        match &layers.command {
+            Command::Run(flags) => layers.run_config(flags, &self.host),
+            _ => Err(Failure::usage("these words don't run an agent any more")),
+        }
+    }
+
+    fn take_log_level(&self, config: &Config) {
+        if let Ok(filter) = level(&config.log_level) {
+            (self.set_level)(filter);
+        }
+    }
+}
+
+type SetLevel = Box<dyn Fn(EnvFilter)>;
+
 /// RUST_LOG wins over `--log-level`.
-fn log_to_stderr(level: &str, format: LogFormat) -> Result<(), Failure> {
-    use std::io::IsTerminal;
+fn level(level: &str) -> Result<EnvFilter, Failure> {
     let typed = places::variable("RUST_LOG").unwrap_or_else(|| level.to_owned());
-    let filter = EnvFilter::try_new(&typed).map_err(|error| {
+    EnvFilter::try_new(&typed).map_err(|error| {
         Failure::usage(format!("log level {typed} is not understood"))
             .caused_by(&error)
             .hint("error, warn, info, debug or trace")
-    })?;
+    })
+}
+
+/// Gives what changes the level later.
+fn log_to_stderr(log_level: &str, format: LogFormat) -> Result<SetLevel, Failure> {
+    use std::io::IsTerminal;
     let colour = std::io::stderr().is_terminal() && places::variable("NO_COLOR").is_none();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colour);
     match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => {
+            let builder = builder.with_env_filter(level(log_level)?).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.init();
+            Ok(Box::new(move |filter| drop(handle.reload(filter))))
+        }
+        LogFormat::Json => {
+            let builder = builder.json().with_env_filter(level(log_level)?).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.init();
+            Ok(Box::new(move |filter| drop(handle.reload(filter))))
+        }
     }
-    Ok(())
 }

@@ -94,7 +94,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         });
         let note = note.map(|note| (self.config.places.log_path.clone(), note));
         let row = self.row(ix, &commit);
-        let stored = self.stored.entry(row.id.clone()).or_insert(Stored { row: None, n_parts: 0, n_parts_next: 0 });
+        let stored =
+            self.stored.entry(row.id.clone()).or_insert(Stored { row: None, n_parts: 0, n_parts_next: 0, sequence: 0 });
+        stored.sequence = row.sequence;
         let (mut changes, n_parts) = codec::put(&row, stored.n_parts);
         // Parts are only taken away once the shorter row is durable, so the longer count stays until then.
         stored.n_parts = stored.n_parts.max(n_parts);
@@ -251,10 +253,14 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 let path = slot.container.output().map(|output| output.path().to_owned());
                 if rotated && let Some(path) = path {
                     self.counters.outputs_rotated.inc();
-                    self.tidier.submit(Chore::Output(path));
+                    let retention = self.slots[&ix].treatment.retention();
+                    self.tidier.submit(Chore::Output(path, retention));
                 }
                 if barrier.is_some_and(|barrier| barrier.release) {
                     self.release_route(ix, segment);
+                    if self.slots.get(&ix).is_some_and(|slot| !slot.selected && !slot.unsettled) {
+                        self.set_aside(ix);
+                    }
                 }
             }
             Err(CommitError::NumberTaken(free)) => {
@@ -267,7 +273,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 match error {
                     CommitError::Output(error) => {
                         let path = slot.container.output().map(|output| output.path().to_owned()).unwrap_or_default();
-                        self.counters.commit_failures.inc();
+                        self.counters.checkpoint_commit_failures.inc();
                         self.wanting.insert(ix);
                         self.troubled(ix, Trouble::Output(path, error), now);
                         return;
@@ -283,7 +289,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     }
 
     fn say_commit_failed(&mut self, error: &CommitError, now: Duration) {
-        self.counters.commit_failures.inc();
+        self.counters.checkpoint_commit_failures.inc();
         self.health.set("state", error.to_string());
         if self.said.say("state", NOBODY, now).is_some() {
             tracing::error!(%error, "cannot commit; trying again");

@@ -342,6 +342,18 @@ impl<O: Os> Container<O> {
         }
     }
 
+    /// Its next commit, which is due, looks whether somebody moved the output away.
+    pub fn look_at_output_name(&mut self) {
+        self.dirty |= matches!(self.stage, Stage::Appending { .. });
+    }
+
+    /// Where its output ends a segment from now on, in bytes, and the permissions of new files.
+    pub fn set_limit(&mut self, limit: u64, mode: u32) {
+        if let Stage::Replaying { output, .. } | Stage::Appending { output } = &mut self.stage {
+            output.set_limit(limit, mode);
+        }
+    }
+
     pub fn rest_output(&mut self) {
         if let Stage::Appending { output } = &mut self.stage {
             output.rest();

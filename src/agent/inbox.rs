@@ -23,6 +23,10 @@ pub struct Hints {
     pub overflows: u64,
     /// Somebody asked for a turn: a commit is done, a question waits.
     pub woken: bool,
+    /// Read the configuration again.
+    pub reload: bool,
+    /// Outputs may have been moved away.
+    pub reopen: bool,
     /// Drain and end. Stays set.
     pub stop: bool,
 }
@@ -30,7 +34,8 @@ pub struct Hints {
 impl Hints {
     /// Whether there is a reason to look at all.
     pub fn is_empty(&self) -> bool {
-        self.directories.is_empty() && !(self.root || self.rescan || self.woken || self.stop)
+        self.directories.is_empty()
+            && !(self.root || self.rescan || self.woken || self.reload || self.reopen || self.stop)
     }
 }
 
@@ -87,6 +92,16 @@ impl Inbox {
     /// Ends a wait: there is something to do that is no hint.
     pub fn wake(&self) {
         self.leave(|hints| hints.woken = true);
+    }
+
+    /// Asks the agent to read its configuration again.
+    pub fn reload(&self) {
+        self.leave(|hints| hints.reload = true);
+    }
+
+    /// Asks the agent to look whether its outputs stand where they should.
+    pub fn reopen(&self) {
+        self.leave(|hints| hints.reopen = true);
     }
 
     /// Asks the agent to drain and end.

@@ -13,6 +13,7 @@ pub mod schedule;
 pub(crate) mod commits;
 mod ending;
 mod pace;
+mod reload;
 mod roster;
 mod routes;
 pub mod status;
@@ -36,9 +37,10 @@ use crate::config::Config;
 use crate::config::limits::{
     COMMIT_PERIOD, GENERATIONS_HELD_MAX, POLL_MAX, ROOT_PERIOD, SWEEP_PERIOD, UNWATCHED_PERIOD,
 };
+use crate::config::treatment::Treatment;
 use crate::loss::{Ledger, Loss};
 use crate::sink::journal::Journal;
-use crate::sink::tidy::{Chore, Tidier};
+use crate::sink::tidy::{Chore, Retention, Tidier};
 use crate::sys::watch::Watcher;
 use crate::sys::{Os, Stat};
 use crate::telemetry::said::Said;
@@ -74,8 +76,13 @@ struct Slot<O: Os> {
     /// config.v2.json and hostconfig.json as they were last read.
     signature: [Option<Stat>; 2],
     facts_at: Duration,
-    /// The flags leave it out.
+    /// Flags, sections and labels want it.
     selected: bool,
+    /// The settings changed since its files were read.
+    unsettled: bool,
+    /// Bytes of its log that are still delivered although it isn't selected any more.
+    leaves_after: u64,
+    treatment: Treatment,
     /// It was there when the state was first made.
     first: bool,
     n_failures: u32,
@@ -99,6 +106,8 @@ struct Stored {
     n_parts: usize,
     /// How many there are once the commit on its way is durable.
     n_parts_next: usize,
+    /// Of the row as it was committed last.
+    sequence: u64,
 }
 
 /// Where an agent's parts come from.
@@ -255,7 +264,10 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             share,
         };
         for (row, n_parts) in rows {
-            agent.stored.insert(row.id.clone(), Stored { n_parts, n_parts_next: n_parts, row: Some(row) });
+            agent.stored.insert(
+                row.id.clone(),
+                Stored { n_parts, n_parts_next: n_parts, sequence: row.sequence, row: Some(row) },
+            );
         }
         agent
     }
@@ -429,6 +441,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let went = slot.container.turn(&mut turn);
         let n_passed = slot.container.lineage.passed() - n_before;
         slot.pace.read(tally.bytes);
+        slot.leaves_after = slot.leaves_after.saturating_sub(tally.bytes);
         self.count(&tally, n_passed);
         self.take_losses(ix, losses);
         for meddling in meddled {
@@ -442,8 +455,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             self.heal(ix);
         }
         let slot = self.slots.get_mut(&ix).expect("it was served");
-        if !slot.selected && went == Went::Quiet {
-            slot.container.ask_release(false);
+        if !slot.selected {
+            // One that is never quiet has to leave as well.
+            slot.container.ask_release(slot.leaves_after == 0);
         }
         if slot.container.wants_commit() {
             self.wanting.insert(ix);
@@ -534,13 +548,16 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         }
         if now >= self.tidied_at + SWEEP_PERIOD * 2 || self.tidied_at == Duration::ZERO && self.first_listing_seen {
             self.tidied_at = now;
-            self.tidier.submit(Chore::All(self.output_paths()));
+            let total_max = self.config.max_total_bytes;
+            self.tidier.submit(Chore::All { outputs: self.outputs(), total_max });
         }
     }
 
-    pub fn output_paths(&self) -> Vec<PathBuf> {
+    /// Every output there is, and what is kept of it.
+    pub fn outputs(&self) -> Vec<(PathBuf, Retention)> {
         let ours = self.routes.keys().filter(|route| self.share.as_ref().is_none_or(|share| share.takes(route)));
-        ours.map(|route| self.config.places.log_path.join(route)).collect()
+        let kept = |route: &String| self.treatment_of(route).retention();
+        ours.map(|route| (self.config.places.log_path.join(route), kept(route))).collect()
     }
 
     /// Lets go of what deleted logs hold on the disk, above the budget: the noisiest first.
@@ -550,7 +567,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         }
         self.held_looked_at = now;
         self.slots.values_mut().for_each(|slot| slot.pace.sample(now));
-        self.gauge();
+        self.gauge(now);
         let total = self.os.space(&self.config.places.containers_dir).map_or(u64::MAX, |space| space.total);
         let budget = self.config.held_max(total);
         let mut held: Vec<(u64, usize)> = Vec::new();

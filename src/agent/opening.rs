@@ -244,9 +244,6 @@ impl<O: Os> Opening<'_, O> {
         let newest_source = (0..rungs.len()).rfind(|ix| sources[*ix].is_some());
         let chosen = if rebooted { (0..rungs.len()).find(both) } else { newest_source.filter(|ix| reachable[*ix]) };
         let synced = rungs.iter().rposition(|rung| rung.synced);
-        let h = |f: Option<Fingerprint>| {
-            f.map(|f| format!("{f:?}").rsplit(' ').nth(1).unwrap_or("").parse::<u64>().unwrap_or(0) % 1000)
-        };
         if !rebooted && chosen.is_none_or(|ix| ix + 1 < rungs.len()) {
             // What the newest rung owes may have lost its source since: it is only in the row.
             if let Some(newest) = row.ladder.newest() {

@@ -26,6 +26,11 @@ impl Pace {
         self.bytes += bytes;
     }
 
+    /// All that came.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// A turn ended: with nothing left, or not.
     pub fn went(&mut self, caught_up: bool, now: Duration) {
         self.behind_since = if caught_up { None } else { self.behind_since.or(Some(now)) };

@@ -4,6 +4,7 @@ use crate::assemble::{Assembler, Joining, LatePieces, Unfinished};
 use crate::batch::Batch;
 use crate::checkpoint::Shape;
 use crate::decode::{Decoded, Decoder, Entry, Fault, Piece, Timestamp, resync};
+use crate::filter::Redacted;
 use crate::format::{Formatter, RecordView};
 
 /// A range of a source file that held no record.
@@ -23,11 +24,17 @@ pub struct Tally {
     pub bytes: u64,
     pub records: u64,
     pub filtered: u64,
+    /// Left out because they are older than `--since`.
+    pub early: u64,
+    /// Replaced in texts.
+    pub redacted: Redacted,
     /// Records that ended at the longest line with more to come.
     pub split: u64,
     /// Pieces of a line that was ended by decision.
     pub late: u64,
     pub written_bytes: u64,
+    /// Times the log was cut or written anew in place.
+    pub rewritten: u64,
     pub unparsed: Vec<Unparsed>,
 }
 
@@ -132,14 +139,27 @@ struct Render<'a> {
 
 impl Render<'_> {
     fn record(&mut self, record: &RecordView<'_>) {
-        let early = self.shape.since_ns.is_some_and(|since| record.time.unix_ns() < since);
-        if early || !self.shape.filter.passes(record.stream, record.text) {
+        if self.shape.since_ns.is_some_and(|since| record.time.unix_ns() < since) {
+            self.tally.early += 1;
+            return;
+        }
+        if !self.shape.filter.passes(record.stream, record.text) {
             self.tally.filtered += 1;
             return;
         }
         self.tally.records += 1;
-        self.shape.formatter.append(record, self.batch.buffer());
+        if self.shape.redaction.is_empty() {
+            self.shape.formatter.append(record, self.batch.buffer());
+        } else {
+            self.redacted(record);
+        }
         self.batch.seal();
+    }
+
+    #[inline(never)]
+    fn redacted(&mut self, record: &RecordView<'_>) {
+        let text = self.shape.redaction.apply(record.text, &mut self.tally.redacted);
+        self.shape.formatter.append(&RecordView { text: &text, ..*record }, self.batch.buffer());
     }
 }
 

@@ -8,12 +8,12 @@ use crate::agent::container::{Container, Facts};
 use crate::agent::pace::Pace;
 use crate::agent::schedule::Activity;
 use crate::agent::{Agent, Mode, Share, Slot};
-use crate::checkpoint::Shape;
 use crate::checkpoint::commit::Committer;
 use crate::config::Config;
 use crate::config::limits::{
     CONFIG_BYTES_MAX, NAME_PATIENCE, ROOT_PERIOD, ROW_ABSENT_MAX, SWEEP_PERIOD, UNWATCHED_PERIOD,
 };
+use crate::config::treatment::Treatment;
 use crate::discover::listing::{container_ids, log_file_name};
 use crate::discover::{ContainerConfig, LogOptions, Needed};
 use crate::format::Metadata;
@@ -149,7 +149,8 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         if self.share.as_ref().is_some_and(|share| !share.takes(id)) {
             return;
         }
-        let shape = self.shape(&facts.metadata);
+        let treatment = self.treatment(&facts.metadata, now);
+        let shape = treatment.shape(&facts.metadata, self.config.window.since_ns);
         let selected = self.config.selection.selects(&facts.metadata);
         let mut container = Container::new(id, directory, facts, route, shape, self.config.window.until_ns);
         container.removed = false;
@@ -164,6 +165,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 signature: read.signature,
                 facts_at: now,
                 selected,
+                unsettled: false,
+                leaves_after: 0,
+                treatment,
                 first: first && !self.first_listing_stored || self.first_unread.remove(id),
                 n_failures: 0,
                 retry_at: Duration::ZERO,
@@ -196,13 +200,13 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         }
     }
 
-    pub(super) fn shape(&self, metadata: &Metadata) -> Shape {
-        Shape {
-            formatter: self.config.formatter(metadata),
-            max_line_bytes: self.config.max_line_bytes as u64,
-            since_ns: self.config.window.since_ns,
-            filter: self.config.filter.clone(),
+    /// How the container is treated. Labels that are no good are named once, and left aside.
+    pub(super) fn treatment(&mut self, metadata: &Metadata, now: Duration) -> Treatment {
+        let (treatment, bad) = self.config.treatment(metadata);
+        if !bad.is_empty() && self.said.say("label", &metadata.id, now).is_some() {
+            tracing::warn!(container = %metadata.name, labels = %bad.join("; "), "labels that can't be used are ignored");
         }
+        treatment
     }
 
     /// Reads the metadata again when its file changed, was hinted at, or wasn't looked at for a while.
@@ -210,13 +214,20 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let Some(slot) = self.slots.get(&ix) else {
             return;
         };
-        if slot.container.removed || now < slot.facts_at + UNWATCHED_PERIOD {
+        if slot.container.removed {
+            if slot.unsettled {
+                let facts = slot.container.facts.clone();
+                self.settle_facts(ix, facts, now);
+            }
+            return;
+        }
+        if now < slot.facts_at + UNWATCHED_PERIOD && !slot.unsettled {
             return;
         }
         let directory = slot.container.lineage.directory().to_owned();
         let id = slot.container.id.clone();
         let signature = self.signature(&directory);
-        let same = signature == slot.signature;
+        let same = signature == slot.signature && !slot.unsettled;
         let read = if same { None } else { Some(self.read_facts(&id, &directory, now)) };
         let slot = self.slots.get_mut(&ix).expect("looked up above");
         slot.facts_at = now;
@@ -224,22 +235,12 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             return;
         };
         slot.signature = read.signature;
-        let Some(facts) = read.facts.filter(|facts| *facts != slot.container.facts) else {
-            return;
+        let facts = match read.facts {
+            Some(facts) if facts != slot.container.facts || slot.unsettled => facts,
+            None if slot.unsettled => slot.container.facts.clone(),
+            _ => return,
         };
-        let selected = self.config.selection.selects(&facts.metadata);
-        let route = self.config.path_template.route(&facts.metadata);
-        let shape = self.shape(&facts.metadata);
-        let slot = self.slots.get_mut(&ix).expect("looked up above");
-        if slot.container.facts.metadata.name != facts.metadata.name {
-            tracing::info!(from = %slot.container.facts.metadata.name, to = %facts.metadata.name, "container renamed");
-        }
-        slot.container.facts = facts;
-        slot.container.route.clone_from(&route);
-        slot.container.shape = shape;
-        slot.selected = selected;
-        self.share_route(ix, &route);
-        self.reschedule(ix, now);
+        self.settle_facts(ix, facts, now);
     }
 
     fn signature(&self, directory: &Path) -> [Option<Stat>; 2] {

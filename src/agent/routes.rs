@@ -11,6 +11,7 @@ use crate::agent::pipe::Tally;
 use crate::checkpoint::Row;
 use crate::checkpoint::commit::Committer;
 use crate::config::From;
+use crate::config::treatment::Treatment;
 use crate::sink::journal::Journal;
 use crate::sink::tidy::Tidier;
 use crate::sys::Os;
@@ -22,8 +23,9 @@ use crate::telemetry::AlignedHow;
 pub(super) struct Route {
     /// The slot that has it open.
     pub(super) holder: Option<usize>,
-    /// Who wrote to it last, as the store has it.
+    /// Who wrote to it last, as the store has it, and that container's name.
     last_writer: Option<String>,
+    name: String,
     last_sequence: u64,
     /// The last writer's place was found again, so others may go on behind it.
     settled: bool,
@@ -40,6 +42,7 @@ pub(super) fn routes_of(rows: &[(Row, usize)], journal: &Journal) -> HashMap<Str
         let route = routes.entry(row.route.clone()).or_default();
         if route.last_writer.is_none() || row.sequence > route.last_sequence {
             route.last_writer = Some(row.id.clone());
+            route.name.clone_from(&row.name);
             route.last_sequence = row.sequence;
         }
         let newest = row.ladder.newest().map_or(0, |rung| rung.place.segment);
@@ -47,6 +50,9 @@ pub(super) fn routes_of(rows: &[(Row, usize)], journal: &Journal) -> HashMap<Str
     }
     for note in journal.notes.values().flatten() {
         let route = routes.entry(note.route.clone()).or_default();
+        if route.last_writer.is_none() {
+            route.name.clone_from(&note.name);
+        }
         route.segment_min = route.segment_min.max(note.place.segment);
     }
     routes
@@ -147,7 +153,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
 
     /// Completes what the last writer owes, when it is not there any more.
     fn settle(&mut self, route: &str) {
-        let at = self.output_at(route);
+        let at = self.output_at(route, &self.treatment_of(route));
         let entry = self.routes.entry(route.to_owned()).or_default();
         if entry.settled {
             return;
@@ -181,17 +187,31 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         }
     }
 
-    fn output_at(&self, route: &str) -> OutputAt {
+    /// How an output is written and kept: as the container that has it asks for, or else by the name of the last one.
+    pub(super) fn treatment_of(&self, route: &str) -> Treatment {
+        let entry = self.routes.get(route);
+        let holder = entry.and_then(|entry| self.slots.get(&entry.holder?));
+        let writer = || self.by_id.get(entry?.last_writer.as_deref()?).and_then(|ix| self.slots.get(ix));
+        match holder.or_else(writer) {
+            Some(slot) => slot.treatment.clone(),
+            None => {
+                let name = entry.map(|entry| entry.name.as_str()).unwrap_or_default();
+                self.config.sections.treatment(&self.config.base, name)
+            }
+        }
+    }
+
+    fn output_at(&self, route: &str, treatment: &Treatment) -> OutputAt {
         OutputAt {
             path: self.config.places.log_path.join(route),
-            mode: self.config.file_mode,
-            limit: self.config.limit,
+            mode: treatment.file_mode,
+            limit: treatment.limit,
             segment_min: self.routes.get(route).map_or(1, |route| route.segment_min).max(1),
         }
     }
 
     fn open(&mut self, ix: usize, route: &str, now: Duration) -> Result<bool, Trouble> {
-        let at = self.output_at(route);
+        let at = self.output_at(route, &self.slots[&ix].treatment);
         let id = self.slots[&ix].container.id.clone();
         let row = self.stored.get(&id).and_then(|stored| stored.row.clone());
         let notes = self.journal.of(&id, route);
@@ -238,7 +258,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     }
 
     fn reopen(&mut self, ix: usize, route: &str, _now: Duration) -> Result<bool, Trouble> {
-        let at = self.output_at(route);
+        let at = self.output_at(route, &self.slots[&ix].treatment);
         let slot = self.slots.get_mut(&ix).expect("it is being served");
         slot.container.reopen(&self.os, &at)?;
         self.hold_route(ix, route);
@@ -252,6 +272,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         entry.settled = true;
         self.sharing.entry(route.to_owned()).or_default().insert(ix);
         entry.last_writer = Some(container.id.clone());
+        entry.name.clone_from(&container.facts.metadata.name);
         if container.wants_commit() {
             self.wanting.insert(ix);
         }

@@ -13,14 +13,13 @@ use crate::agent::{Agent, Mode, Parts, Remembered, remember};
 use crate::checkpoint::codec;
 use crate::checkpoint::store::{Opened, SledStore, StoreError};
 use crate::cli::{Exit, Failure};
-use crate::config::{Compression, Config, LISTEN_DEFAULT, Listen};
+use crate::config::{Config, LISTEN_DEFAULT, Listen};
 use crate::loss::Ledger;
 use crate::sink::journal;
-use crate::sink::rolling::Form;
-use crate::sink::tidy::{Chore, Retention};
+use crate::sink::tidy::Chore;
 use crate::sys::lock::{DirectoryLock, LockError};
 use crate::sys::service;
-use crate::sys::signal::Signals;
+use crate::sys::signal::{Asked, Signals};
 use crate::sys::unix::Unix;
 use crate::sys::watch::{Watch, Watcher};
 use crate::sys::{Kind, Os};
@@ -43,7 +42,7 @@ struct Opening {
 }
 
 /// Follows every container until it is told to end.
-pub fn run(config: Config) -> Result<Exit, Failure> {
+pub fn run(config: Config, settings: &dyn Settings) -> Result<Exit, Failure> {
     let os = Unix;
     let net = Net::prepare()?;
     check_root(&os, &config.places.containers_dir, Mode::Run)?;
@@ -71,7 +70,7 @@ pub fn run(config: Config) -> Result<Exit, Failure> {
         containers_dir = %config.places.containers_dir.display(),
         log_path = %config.places.log_path.display(),
         state_dir = %config.places.state_dir.display(),
-        limit = config.limit,
+        limit = config.base.limit,
         open_files = open_files.unwrap_or(0),
         "started"
     );
@@ -89,9 +88,8 @@ pub fn run(config: Config) -> Result<Exit, Failure> {
         ledger: Ledger::resume(&remembered.pairs),
     };
     drop(commits);
-    let drain_max = parts.config.shutdown_timeout;
     let mut agent = Agent::new(parts, Mode::Run, remembered, None);
-    follow(&os, &mut agent, &inbox, &questions, drain_max);
+    follow(&os, &mut agent, &inbox, &questions, settings);
     drop(agent); // The last client: the commit thread closes the store and ends.
     join(commit_handle);
     // Compression may take longer than whoever stops us waits. It ends with the process; what it leaves is cleaned at start.
@@ -103,7 +101,15 @@ pub fn run(config: Config) -> Result<Exit, Failure> {
 
 type RunAgent = Agent<Unix, CommitClient<Unix>, TidyThread, Watch>;
 
-fn follow(os: &Unix, agent: &mut RunAgent, inbox: &Inbox, questions: &Questions, drain_max: Duration) {
+/// Where settings come from, for a reload.
+pub trait Settings {
+    /// Reads them again, as at the start.
+    fn read(&self) -> Result<Config, Failure>;
+    /// Own logs are as these say from now on.
+    fn take_log_level(&self, config: &Config);
+}
+
+fn follow(os: &Unix, agent: &mut RunAgent, inbox: &Inbox, questions: &Questions, settings: &dyn Settings) {
     let mut hints = Hints::default();
     let mut stop_at = None;
     loop {
@@ -112,14 +118,44 @@ fn follow(os: &Unix, agent: &mut RunAgent, inbox: &Inbox, questions: &Questions,
             agent.answer(question);
         }
         if hints.stop {
-            let deadline = *stop_at.get_or_insert(os.monotonic() + drain_max);
+            let deadline = *stop_at.get_or_insert(os.monotonic() + agent.config().shutdown_timeout);
             if agent.is_done() || os.monotonic() >= deadline {
                 return;
             }
         }
         let pause = if stop_at.is_some() { pause.min(Duration::from_millis(5)) } else { pause };
         hints = inbox.wait(pause);
+        if hints.reopen {
+            tracing::info!(signal = "SIGUSR1", "looking for outputs that were moved away");
+            agent.reopen_outputs();
+        }
+        if hints.reload && !hints.stop {
+            reload(os, agent, settings);
+        }
     }
+}
+
+/// Other settings if they are sound, or else those of before.
+fn reload(os: &Unix, agent: &mut RunAgent, settings: &dyn Settings) {
+    service::reloading();
+    match settings.read() {
+        Ok(config) => {
+            let (config, restarts) = agent.config().taken_over(config);
+            for setting in restarts {
+                tracing::warn!(setting, "changed, but counts only after a restart");
+            }
+            settings.take_log_level(&config);
+            agent.reload(Arc::new(config));
+            agent.counters().reloaded(Ok(os.wall_ns()));
+            tracing::info!("configuration reloaded");
+        }
+        Err(failure) => {
+            agent.counters().reloaded(Err(()));
+            let hint = failure.hint.as_deref().unwrap_or_default();
+            tracing::error!(error = %failure.message, hint, "the new configuration is not taken; the old one stays");
+        }
+    }
+    service::ready();
 }
 
 /// Reads all there is, once.
@@ -136,7 +172,7 @@ pub fn backfill(config: Config) -> Result<Exit, Failure> {
         codec::rows(&opening.remembered.pairs).0.into_iter().map(|(row, _)| (row.id, row.route)).collect();
     let shares = plan(&opening.os, &opening.config, &rows);
     let progress = Progress::new(opening.config.progress, &opening.counters);
-    let retention = retention(&opening.config);
+    let total_max = opening.config.max_total_bytes;
     let sequence = opening.remembered.next_sequence();
     let ledger = Ledger::resume(&opening.remembered.pairs);
     let mut handles = Vec::new();
@@ -169,7 +205,7 @@ pub fn backfill(config: Config) -> Result<Exit, Failure> {
                 hints = inbox.wait(pause.min(Duration::from_millis(50)));
                 hints.stop = stop.is_stopped();
             }
-            let end = (agent.troubles(), agent.output_paths());
+            let end = (agent.troubles(), agent.outputs());
             drop(agent);
             if !stop.is_stopped() {
                 join(tidy_handle);
@@ -195,7 +231,7 @@ pub fn backfill(config: Config) -> Result<Exit, Failure> {
     let interrupted = stop.is_stopped();
     if !interrupted {
         // Over all outputs together, which no agent saw.
-        Chore::All(outputs).run(&os, &retention);
+        Chore::All { outputs, total_max }.run(&os);
     }
     drop(net);
     progress.finish();
@@ -211,7 +247,7 @@ fn summary(counters: &Counters, troubles: &[(String, String)]) -> Exit {
         "backfill: {} lines read, {} records written, {} filtered, {} lines that are no entry, {} bytes lost",
         counters.lines_read.get(),
         counters.records_written.get(),
-        counters.filtered.get(),
+        counters.filtered.total(),
         counters.parse_errors.total(),
         lost
     );
@@ -344,24 +380,8 @@ fn listen(wanted: Listen) -> Result<Option<Report>, Failure> {
     }
 }
 
-fn retention(config: &Config) -> Retention {
-    Retention {
-        form: match config.compression {
-            Compression::None => Form::Plain,
-            Compression::Gzip => Form::Gzip,
-            Compression::Zstd => Form::Zstd,
-        },
-        mode: config.file_mode,
-        // The current file counts, as in Docker's max-file.
-        files_max: config.max_files.map(|files| files.saturating_sub(1)),
-        age_max: config.max_age,
-        total_max: config.max_total_bytes,
-    }
-}
-
 fn tidy_thread(opening: &Opening) -> Result<(TidyThread, std::thread::JoinHandle<()>), Failure> {
-    TidyThread::start(opening.os, retention(&opening.config))
-        .map_err(|error| Failure::new(Exit::Failed, "cannot start a thread").caused_by(&error))
+    TidyThread::start(opening.os).map_err(|error| Failure::new(Exit::Failed, "cannot start a thread").caused_by(&error))
 }
 
 /// Signals, metrics and health, the control socket: one thread, one runtime.
@@ -398,12 +418,21 @@ impl Net {
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         let (counters, health, os) = (opening.counters.clone(), opening.health.clone(), opening.os);
         let Net { runtime, signals } = self;
+        let mode = if control.is_some() { Mode::Run } else { Mode::Backfill };
         let work = move || {
             runtime.block_on(async move {
-                tokio::spawn(signals.run(move |name| {
-                    tracing::info!(signal = name, "draining");
-                    service::stopping();
-                    inbox.stop();
+                tokio::spawn(signals.run(move |asked| match asked {
+                    Asked::Drain(signal) => {
+                        tracing::info!(signal, "draining");
+                        service::stopping();
+                        inbox.stop();
+                    }
+                    Asked::Reload if mode == Mode::Run => inbox.reload(),
+                    Asked::Reload => {
+                        tracing::info!(signal = "SIGHUP", "draining"); // The terminal of a backfill is gone.
+                        inbox.stop();
+                    }
+                    Asked::Reopen => inbox.reopen(),
                 }));
                 if let Some(period) = service::watchdog_period() {
                     tokio::spawn(watchdog(health.clone(), os, period));

@@ -171,7 +171,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         Going {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             start_time_seconds: self.counters.start_time_seconds.get(),
-            last_commit_timestamp_seconds: self.counters.last_commit_timestamp_seconds.get(),
+            last_commit_timestamp_seconds: self.counters.last_checkpoint_timestamp_seconds.get(),
             draining: self.stopping,
             lines_read: self.counters.lines_read.get(),
             bytes_read: self.counters.bytes_read.get(),

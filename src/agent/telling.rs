@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::agent::Agent;
 use crate::agent::commits::merge_loss;
 use crate::agent::container::Trouble;
 use crate::agent::pipe::Tally;
 use crate::agent::schedule::retry_pause;
+use crate::agent::{Agent, Slot};
 use crate::checkpoint::commit::Committer;
 use crate::config::limits::POLL_MAX;
 use crate::loss::{Loss, Reason};
@@ -14,19 +14,28 @@ use crate::sink::file::Meddling;
 use crate::sink::tidy::Tidier;
 use crate::sys::Os;
 use crate::sys::watch::Watcher;
-use crate::telemetry::Counters;
+use crate::telemetry::{Counters, FilterReason, Label, Redactable, Standing};
 
 impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     pub(super) fn count(&self, tally: &Tally, n_passed: u64) {
         self.counters.lines_read.inc_by(tally.lines);
         self.counters.bytes_read.inc_by(tally.bytes);
         self.counters.records_written.inc_by(tally.records);
-        self.counters.filtered.inc_by(tally.filtered);
+        self.counters.filtered.of(FilterReason::Text).inc_by(tally.filtered);
+        self.counters.filtered.of(FilterReason::Time).inc_by(tally.early);
+        for (kind, n_replaced) in Redactable::ALL.iter().zip(tally.redacted) {
+            if n_replaced > 0 {
+                self.counters.redacted.of(*kind).inc_by(n_replaced);
+            }
+        }
         self.counters.split_lines.inc_by(tally.split);
         self.counters.late_pieces.inc_by(tally.late);
         self.counters.bytes_written.inc_by(tally.written_bytes);
+        if tally.rewritten > 0 {
+            self.counters.rotations.of(crate::telemetry::RotationKind::Truncate).inc_by(tally.rewritten);
+        }
         if n_passed > 0 {
-            self.counters.rotations_seen.of(crate::telemetry::RotationKind::Rename).inc_by(n_passed);
+            self.counters.rotations.of(crate::telemetry::RotationKind::Rename).inc_by(n_passed);
         }
     }
 
@@ -101,12 +110,43 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     }
 
     /// Logs that are neither hot nor in trouble have nothing unread.
-    pub(super) fn gauge(&self) {
+    pub(super) fn gauge(&self, now: Duration) {
         let busy = self.slots.iter().filter(|(ix, slot)| self.hot.contains(ix) || slot.trouble.is_some());
-        let lag: u64 = busy.map(|(_, slot)| slot.container.lineage.lag_bytes(&self.os)).sum();
-        self.counters.read_lag_bytes.set(i64::try_from(lag).unwrap_or(i64::MAX));
-        let open: usize = self.slots.values().map(|slot| slot.container.lineage.len()).sum();
-        self.counters.files_open.set(i64::try_from(open).unwrap_or(i64::MAX));
+        let (mut lag, mut lag_max, mut age) = (0, 0, Duration::ZERO);
+        for (_, slot) in busy {
+            let bytes = slot.container.lineage.lag_bytes(&self.os);
+            lag += bytes;
+            lag_max = lag_max.max(bytes);
+            if bytes > 0 {
+                age = age.max(slot.pace.behind(now));
+            }
+        }
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.counters.read_lag_bytes.set(gauge(lag));
+        self.counters.read_lag_max_bytes.set(gauge(lag_max));
+        self.counters.oldest_unread_age_seconds.set(age.as_secs_f64());
+        let followed = || self.slots.values().filter(|slot| slot.selected && !slot.leaving);
+        let count = |of: &dyn Fn(&Slot<O>) -> usize| followed().map(of).sum::<usize>() as u64;
+        self.counters.files_open.set(gauge(self.slots.values().map(|slot| slot.container.lineage.len() as u64).sum()));
+        self.counters.files_tracked.set(gauge(count(&|slot| usize::from(!slot.container.lineage.is_empty()))));
+        self.counters.open_lines.set(gauge(count(&|slot| slot.container.open_lines())));
+        if self.config.container_metrics {
+            self.counters
+                .by_container
+                .set(followed().map(|slot| (slot.container.facts.metadata.name.as_str(), self.standing(slot, now))));
+        }
+    }
+
+    fn standing(&self, slot: &Slot<O>, now: Duration) -> Standing {
+        let container = &slot.container;
+        let lag_bytes = container.lineage.lag_bytes(&self.os);
+        Standing {
+            bytes_read: slot.pace.bytes(),
+            lag_bytes,
+            unread_age_seconds: if lag_bytes == 0 { 0.0 } else { slot.pace.behind(now).as_secs_f64() },
+            held_bytes: container.lineage.held_bytes(&self.os),
+            open_lines: container.open_lines() as u64,
+        }
     }
 }
 

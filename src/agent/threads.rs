@@ -9,7 +9,7 @@ use std::thread;
 use crate::agent::inbox::Inbox;
 use crate::checkpoint::commit::{Committer, Item, Outcome, execute};
 use crate::checkpoint::store::Store;
-use crate::sink::tidy::{Chore, Retention, Tidied, Tidier};
+use crate::sink::tidy::{Chore, Tidied, Tidier};
 use crate::sys::Os;
 
 struct Job<O: Os> {
@@ -77,7 +77,7 @@ pub struct TidyThread {
 }
 
 impl TidyThread {
-    pub fn start<O: Os>(os: O, retention: Retention) -> io::Result<(TidyThread, thread::JoinHandle<()>)> {
+    pub fn start<O: Os>(os: O) -> io::Result<(TidyThread, thread::JoinHandle<()>)> {
         let (chores, queue) = channel::<Chore>();
         let (report, done) = channel();
         let handle = thread::Builder::new().name("tidy".to_owned()).spawn(move || {
@@ -85,7 +85,7 @@ impl TidyThread {
                 let mut chores = vec![chore];
                 chores.extend(queue.try_iter());
                 for chore in once_each(chores) {
-                    let _ = report.send(chore.run(&os, &retention));
+                    let _ = report.send(chore.run(&os));
                 }
             }
         })?;
@@ -93,20 +93,19 @@ impl TidyThread {
     }
 }
 
-/// The same output may wait several times; one round serves all.
+/// The same output may wait several times; one round serves all, by what was asked for last.
 fn once_each(chores: Vec<Chore>) -> Vec<Chore> {
     let mut seen: Vec<PathBuf> = Vec::new();
     let mut kept = Vec::new();
-    for chore in chores {
-        match chore {
-            Chore::Output(path) if seen.contains(&path) => {}
-            Chore::Output(path) => {
-                seen.push(path.clone());
-                kept.push(Chore::Output(path));
-            }
-            all => kept.push(all),
+    for chore in chores.into_iter().rev() {
+        match &chore {
+            Chore::Output(path, _) if seen.contains(path) => continue,
+            Chore::Output(path, _) => seen.push(path.clone()),
+            Chore::All { .. } => {}
         }
+        kept.push(chore);
     }
+    kept.reverse();
     kept
 }
 

@@ -2,10 +2,12 @@
 //! parts under numbered keys, written in one batch.
 
 use crate::checkpoint::Row;
+use crate::checkpoint::older::RowV2;
 use crate::config::limits::VALUE_BYTES_MAX;
 
-/// The first byte of a row. A row of another version is refused, and its container found again by align.
-const VERSION: u8 = 2;
+/// The first byte of a row. One of an earlier version is read as one of today; one of a later version is refused, and its
+/// container found again by align.
+const VERSION: u8 = 3;
 const PREFIX: &[u8] = b"container/";
 const CRC_BYTES: usize = 4;
 
@@ -103,6 +105,9 @@ pub fn decode(bytes: &[u8]) -> Result<Row, CodecError> {
     }
     match body.split_first() {
         Some((&VERSION, row)) => postcard::from_bytes(row).map_err(|error| CodecError::Shape(error.to_string())),
+        Some((2, row)) => {
+            postcard::from_bytes(row).map(RowV2::into).map_err(|error| CodecError::Shape(error.to_string()))
+        }
         Some((version, _)) => Err(CodecError::Version(*version)),
         None => Err(CodecError::Incomplete),
     }
@@ -164,6 +169,39 @@ mod tests {
         assert_eq!(changes.iter().filter(|(_, value)| value.is_none()).count(), 3);
         pairs.remove(1);
         assert_eq!(rows(&pairs).1.len(), 1);
+    }
+
+    /// As version 2 wrote it: the same bytes without the redaction, which was empty and so one byte.
+    #[test]
+    fn a_row_of_the_version_before_is_read() {
+        let mut row = row(b"owed".to_vec());
+        let shape = crate::checkpoint::Shape {
+            formatter: crate::format::Formatter::Docker,
+            max_line_bytes: 1 << 20,
+            since_ns: None,
+            filter: Default::default(),
+            redaction: Default::default(),
+        };
+        let bytes_of = |row: &Row| postcard::to_stdvec(row).unwrap();
+        let before = bytes_of(&row).len();
+        let from = crate::sink::Place { segment: 1, offset: 5 };
+        row.ladder.epochs.push(crate::checkpoint::Epoch { shape: shape.clone(), from });
+        let bytes = bytes_of(&row);
+        let epoch = postcard::to_stdvec(&row.ladder.epochs[0]).unwrap();
+        assert_eq!(bytes.len(), before + epoch.len());
+        let at = bytes.windows(epoch.len()).position(|window| window == epoch).unwrap();
+        let redaction = at + postcard::to_stdvec(&shape).unwrap().len() - 1;
+        assert_eq!(bytes[redaction], 0);
+        let mut older = vec![2];
+        older.extend_from_slice(&bytes[..redaction]);
+        older.extend_from_slice(&bytes[redaction + 1..]);
+        older.extend_from_slice(&crc32c::crc32c(&older).to_le_bytes());
+        assert_eq!(decode(&older), Ok(row));
+        older[0] = 4;
+        let crc = crc32c::crc32c(&older[..older.len() - 4]).to_le_bytes();
+        let at = older.len() - 4;
+        older[at..].copy_from_slice(&crc);
+        assert_eq!(decode(&older), Err(CodecError::Version(4)));
     }
 
     #[test]

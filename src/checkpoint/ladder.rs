@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assemble::Unfinished;
 use crate::config::limits::{BLOB_BYTES_MAX, LADDER_RUNGS_MAX, LADDER_SPAN};
-use crate::filter::TextFilter;
+use crate::filter::{Redaction, TextFilter};
 use crate::format::Formatter;
 use crate::sink::Place;
 use crate::tail::Fingerprint;
@@ -46,6 +46,9 @@ pub struct Shape {
     /// Records that don't pass are left out.
     #[serde(default)]
     pub filter: TextFilter,
+    /// What is replaced in the text of those that do.
+    #[serde(default)]
+    pub redaction: Redaction,
 }
 
 /// What was true at one commit: when the output stood at `place`, everything below `offset` was decided.
@@ -249,6 +252,7 @@ mod tests {
             max_line_bytes,
             since_ns: None,
             filter: Default::default(),
+            redaction: Default::default(),
         };
         let mut ladder = Ladder::default();
         for second in [1, 2, 3] {

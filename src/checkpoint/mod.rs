@@ -4,6 +4,7 @@
 pub mod codec;
 pub mod commit;
 pub mod ladder;
+mod older;
 pub mod position;
 pub mod store;
 

@@ -180,6 +180,11 @@ pub struct OwnLogFlags {
     #[arg(long, value_name = "ADDR", value_parser = parse_listen)]
     #[arg(env = "LONGSHORE_LISTEN", help_heading = OWN_LOGS)]
     pub listen: Option<Listen>,
+
+    /// Metrics with the names of containers as well: a few series for each of them
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "LONGSHORE_CONTAINER_METRICS", help_heading = OWN_LOGS)]
+    pub container_metrics: bool,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -366,6 +371,20 @@ pub struct SelectionFlags {
     /// Only containers of these images, as typed at `docker run`, e.g. 'nginx:*'
     #[arg(long, value_name = "GLOB", env = "LONGSHORE_IMAGE", help_heading = SOURCE)]
     pub image: Vec<List>,
+
+    /// Whether a container's own labels longshore.exclude, .enable, .limit, .template, .filter-regex, .exclude-regex,
+    /// .compression and .max-files count. They win over [[container]] sections, may take no more of the disk than
+    /// those allow, and never choose a path
+    #[arg(long, value_name = "YES|NO", value_enum, default_value = "yes")]
+    #[arg(env = "LONGSHORE_CONTAINER_LABELS", help_heading = SOURCE)]
+    pub container_labels: Switch,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Switch {
+    #[default]
+    Yes,
+    No,
 }
 
 /// Which records of a container. What is left out is counted as filtered, and its place is remembered as that of any other.
@@ -382,6 +401,12 @@ pub struct FilterFlags {
     /// Keep only records of this stream [default: both]
     #[arg(long, value_name = "STREAM", value_enum, env = "LONGSHORE_STREAM", help_heading = FILTERS)]
     pub stream: Option<StreamName>,
+
+    /// Replace what matches in the text with [redacted:NAME], after filtering: email, ipv4, card (with its check digit),
+    /// bearer, aws-key, password-pair, or a regular expression; a comma in one is written `\,`. Counted by name. In a
+    /// text longer than max-line-bytes each part is looked at by itself
+    #[arg(long, value_name = "NAME|REGEX", env = "LONGSHORE_REDACT", help_heading = FILTERS)]
+    pub redact: Vec<List>,
 }
 
 /// The default of `--template`: what `docker logs --timestamps` prints.

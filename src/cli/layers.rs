@@ -10,6 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches};
 use crate::cli::flags::{AgentFlags, BackfillFlags, Cli, Command};
 use crate::cli::{Exit, Failure};
 use crate::config::file::{Files, Setting, Value, refused};
+use crate::config::sections::Sections;
 use crate::config::{Config, Host};
 
 /// Flags that are no keys: they choose the file, or shape what one command prints.
@@ -19,6 +20,7 @@ const NO_KEYS: [&str; 3] = ["config", "help", "json"];
 pub struct Layers {
     pub command: Command,
     pub files: Files,
+    pub sections: Sections,
     matches: ArgMatches,
     words: Vec<OsString>,
 }
@@ -35,7 +37,27 @@ impl Layers {
         words: &[OsString],
         read: impl FnOnce(Option<PathBuf>) -> Result<Files, Failure>,
     ) -> Result<Layers, Failure> {
-        let typed = Cli::command().get_matches_from(words);
+        let parse = |command: clap::Command| Ok(command.get_matches_from(words));
+        Layers::parse_by(words, &parse, read)
+    }
+
+    /// Words that were good before, with what the files say now. Ends nothing.
+    pub fn parse_again(
+        words: &[OsString],
+        read: impl FnOnce(Option<PathBuf>) -> Result<Files, Failure>,
+    ) -> Result<Layers, Failure> {
+        let parse = |command: clap::Command| {
+            command.try_get_matches_from(words).map_err(|error| Failure::usage(reason(&error)))
+        };
+        Layers::parse_by(words, &parse, read)
+    }
+
+    fn parse_by(
+        words: &[OsString],
+        parse: &dyn Fn(clap::Command) -> Result<ArgMatches, Failure>,
+        read: impl FnOnce(Option<PathBuf>) -> Result<Files, Failure>,
+    ) -> Result<Layers, Failure> {
+        let typed = parse(Cli::command())?;
         // `config default` and `schema` have no files.
         let given = match innermost(&typed).try_get_one::<PathBuf>("config") {
             Ok(given) => given.cloned(),
@@ -43,13 +65,25 @@ impl Layers {
         };
         let files = read(given)?;
         files.settings.iter().try_for_each(check)?;
-        let layered = under(Cli::command(), &files).get_matches_from(words);
+        let layered = parse(under(Cli::command(), &files))?;
         Layers::of(words, layered, files)
     }
 
     fn of(words: &[OsString], matches: ArgMatches, files: Files) -> Result<Layers, Failure> {
         let cli = Cli::from_arg_matches(&matches).map_err(|error| Failure::usage(reason(&error)))?;
-        Ok(Layers { command: cli.into_command(), files, matches, words: words.to_owned() })
+        let sections = Sections::parse(&files)?;
+        Ok(Layers { command: cli.into_command(), files, sections, matches, words: words.to_owned() })
+    }
+
+    /// What `run` would do.
+    pub fn run_config(&self, flags: &AgentFlags, host: &Host) -> Result<Config, Failure> {
+        let config = Config::for_run(flags, host).and_then(|config| config.with_sections(&self.sections));
+        config.map_err(|failure| self.blame(failure, host))
+    }
+
+    pub fn backfill_config(&self, flags: &BackfillFlags, host: &Host) -> Result<Config, Failure> {
+        let config = Config::for_backfill(flags, host).and_then(|config| config.with_sections(&self.sections));
+        config.map_err(|failure| self.blame(failure, host))
     }
 
     /// Each key's value in words, and where it came from.
@@ -156,7 +190,7 @@ fn under(command: clap::Command, files: &Files) -> clap::Command {
     command.mut_subcommands(|inner| under(inner, files))
 }
 
-fn words(value: &Value) -> Vec<String> {
+pub(crate) fn words(value: &Value) -> Vec<String> {
     match value {
         Value::Text(text) => vec![text.clone()],
         Value::Flag(flag) => vec![flag.to_string()],
@@ -166,13 +200,19 @@ fn words(value: &Value) -> Vec<String> {
 
 /// Whether the key is one, and its value one that its flag would take.
 fn check(setting: &Setting) -> Result<(), Failure> {
+    check_in("", setting)
+}
+
+/// The same for a key of a section.
+pub(crate) fn check_in(section: &str, setting: &Setting) -> Result<(), Failure> {
+    let shown = if section.is_empty() { setting.key.clone() } else { format!("{section}.{}", setting.key) };
     let keys = keys();
     let Some(key) = keys.iter().find(|key| key.id() == setting.key) else {
         let nearest = nearest(&setting.key, keys.iter().map(Key::id));
         let hint = nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default();
         return Err(refused(&setting.at, format!("unknown key {}{hint}", setting.key)));
     };
-    let refuse = |why: String| Err(refused(&setting.at, format!("cannot use {}: {why}", setting.key)));
+    let refuse = |why: String| Err(refused(&setting.at, format!("cannot use {shown}: {why}")));
     match (&setting.value, key.is_flag(), key.is_list()) {
         (Value::Flag(_), true, _) => return Ok(()),
         (_, true, _) => return refuse("must be true or false".to_owned()),
@@ -208,7 +248,7 @@ fn reason(error: &clap::Error) -> String {
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
-fn nearest(typed: &str, known: impl Iterator<Item = String>) -> Option<String> {
+pub(crate) fn nearest(typed: &str, known: impl Iterator<Item = String>) -> Option<String> {
     const ALIKE: f64 = 0.75;
     let typed = typed.replace('-', "_").to_lowercase();
     let rated = known.map(|key| (strsim::jaro_winkler(&typed, &key), key));

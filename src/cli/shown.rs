@@ -4,10 +4,11 @@ use serde_json::{Map, json};
 
 use crate::cli::layers::{Key, Layers, keys};
 use crate::cli::{Exit, Failure, print};
-use crate::config::file::Files;
+use crate::config::file::{Files, SECTION, Section, Setting, Value};
+use crate::config::sections::{ENABLE, NAME, section_keys};
 
 /// Examples for keys that are unset by default.
-const EXAMPLES: [(&str, &str); 15] = [
+const EXAMPLES: [(&str, &str); 16] = [
     ("container_names", "web,db-*"),
     ("exclude_names", "*-debug"),
     ("label", "tier=front"),
@@ -15,6 +16,7 @@ const EXAMPLES: [(&str, &str); 15] = [
     ("filter_regex", "status=5[0-9][0-9]"),
     ("exclude_regex", "GET /healthz"),
     ("stream", "stderr"),
+    ("redact", "email,card"),
     ("held_max", "2GiB"),
     ("max_files", "10"),
     ("max_age", "7d"),
@@ -25,6 +27,15 @@ const EXAMPLES: [(&str, &str); 15] = [
     ("threads", "4"),
 ];
 const WIDTH: usize = 100;
+const SECTION_HELP: &str = "
+# --- Some containers
+#
+# Settings for containers of these names; any number of sections, below all keys above. Of two that match a container
+# the later one counts, key by key, and its own labels (longshore.limit and so on) above them. redact = \"none\" takes
+# back what is set for all; enable = false leaves containers out.
+
+#[[container]]
+";
 
 /// Said when nothing is wrong.
 pub fn checked(files: &Files) -> Result<Exit, Failure> {
@@ -42,8 +53,24 @@ pub fn effective(layers: &Layers) -> Result<Exit, Failure> {
         Some(value) => format!("{id} = {}  # {origin}\n", quoted(&value)),
         None => format!("# {id} is not set  # {origin}\n"),
     };
-    print(layers.origins().into_iter().map(line).collect::<String>().as_bytes());
+    let mut text: String = layers.origins().into_iter().map(line).collect();
+    text.extend(layers.files.sections.iter().map(section));
+    print(text.as_bytes());
     Ok(Exit::Done)
+}
+
+/// A section as it was typed, with where each value stands.
+fn section(section: &Section) -> String {
+    let mut text = format!("\n[[{SECTION}]]  # {}\n", section.at);
+    for Setting { key, value, at } in &section.settings {
+        let value = match value {
+            Value::Text(text) => quoted(text),
+            Value::Flag(flag) => flag.to_string(),
+            Value::List(entries) => toml::Value::from(entries.clone()).to_string(),
+        };
+        text += &format!("{key} = {}  # {at}\n", value.replace("${", "$${"));
+    }
+    text
 }
 
 /// Every key with what it means, commented out.
@@ -78,6 +105,13 @@ fn default_file() -> String {
         }
         text += &format!("#{} = {}\n", key.id(), value(&key));
     }
+    text += SECTION_HELP;
+    for (key, value) in [(NAME, quoted("web-*")), (ENABLE, "true".to_owned())] {
+        text += &format!("#{key} = {value}\n");
+    }
+    for key in section_keys() {
+        text += &format!("#{} = {}\n", key.id(), value(&key));
+    }
     text
 }
 
@@ -109,13 +143,39 @@ fn wrapped(text: &str) -> Vec<String> {
 }
 
 fn schema_value() -> serde_json::Value {
-    let properties: Map<_, _> = keys().iter().map(|key| (key.id(), property(key))).collect();
+    let mut properties: Map<_, _> = keys().iter().map(|key| (key.id(), property(key))).collect();
+    properties.insert(SECTION.to_owned(), section_schema());
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "longshore configuration",
         "type": "object",
         "properties": properties,
         "additionalProperties": false,
+    })
+}
+
+fn section_schema() -> serde_json::Value {
+    let mut properties: Map<_, _> = section_keys().iter().map(|key| (key.id(), property(key))).collect();
+    // What is set for all is the default here.
+    properties
+        .values_mut()
+        .filter_map(serde_json::Value::as_object_mut)
+        .for_each(|property| drop(property.remove("default")));
+    properties.insert(
+        NAME.to_owned(),
+        json!({
+            "type": ["string", "array"], "items": { "type": "string" }, "minItems": 1,
+            "description": "Exact names and globs; one must match",
+        }),
+    );
+    properties.insert(
+        ENABLE.to_owned(),
+        json!({ "type": "boolean", "description": "Whether these containers are followed at all" }),
+    );
+    json!({
+        "type": "array",
+        "description": "Settings for containers of some names; of two that match, the later one counts, key by key",
+        "items": { "type": "object", "properties": properties, "required": [NAME], "additionalProperties": false },
     })
 }
 
@@ -166,6 +226,7 @@ mod tests {
         assert!(layers(&default_file()).unwrap().files.settings.is_empty());
         let all = layers(&uncommented()).unwrap_or_else(|failure| panic!("{failure}"));
         assert_eq!(all.files.settings.len(), keys().len());
+        assert_eq!(all.files.sections[0].settings.len(), section_keys().len() + 2);
     }
 
     #[test]
@@ -174,16 +235,19 @@ mod tests {
         for setting in layers(&uncommented()).unwrap().files.settings {
             let property = &schema["properties"][&setting.key];
             let kind = match &setting.value {
-                crate::config::file::Value::Flag(_) => "boolean",
+                Value::Flag(_) => "boolean",
                 _ => "string",
             };
             let takes =
                 property["type"] == kind || property["type"].as_array().is_some_and(|all| all.contains(&kind.into()));
             assert!(takes, "{}: {property}", setting.key);
-            if let (Some(words), crate::config::file::Value::Text(text)) = (property["enum"].as_array(), &setting.value)
-            {
+            if let (Some(words), Value::Text(text)) = (property["enum"].as_array(), &setting.value) {
                 assert!(words.contains(&text.as_str().into()), "{}", setting.key);
             }
+        }
+        let section = &schema["properties"][SECTION]["items"];
+        for setting in &layers(&uncommented()).unwrap().files.sections[0].settings {
+            assert!(section["properties"][&setting.key].is_object(), "{}", setting.key);
         }
     }
 }

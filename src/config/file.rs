@@ -47,12 +47,24 @@ pub struct Setting {
     pub at: At,
 }
 
+/// A `[[container]]` as it stands there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    pub at: At,
+    pub settings: Vec<Setting>,
+}
+
 /// What the files say; of a key that stands in several of them, the last one counts.
 #[derive(Clone, Debug, Default)]
 pub struct Files {
     pub read: Vec<PathBuf>,
     pub settings: Vec<Setting>,
+    /// Of all files, in their order.
+    pub sections: Vec<Section>,
 }
+
+/// The key of sections.
+pub const SECTION: &str = "container";
 
 impl Files {
     /// Reads `given`, which must be there, or else the default file; and what lies in `conf.d` beside it.
@@ -95,8 +107,13 @@ impl Files {
             refused(&at(error.span().map_or(0, |span| span.start)), message)
         })?;
         for (key, value) in table.get_ref() {
-            let at = at(key.span().start);
+            let key_at = key.span().start;
             let key: &str = key.get_ref();
+            if key == SECTION {
+                self.sections.extend(sections(value, key_at, &at, variable)?);
+                continue;
+            }
+            let at = at(key_at);
             let value = value_of(value, variable).map_err(|why| refused(&at, format!("cannot use {key}: {why}")))?;
             self.settings.retain(|setting| setting.key != key);
             self.settings.push(Setting { key: key.to_owned(), value, at });
@@ -108,6 +125,36 @@ impl Files {
     pub fn setting(&self, key: &str) -> Option<&Setting> {
         self.settings.iter().find(|setting| setting.key == key)
     }
+}
+
+/// `[[container]]`, each a table of plain values.
+fn sections(
+    value: &Spanned<DeValue<'_>>,
+    key_at: usize,
+    at: &impl Fn(usize) -> At,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<Section>, Failure> {
+    let DeValue::Array(entries) = value.get_ref() else {
+        return Err(refused(&at(key_at), format!("{SECTION} is a section; write [[{SECTION}]] above its keys")));
+    };
+    let mut sections = Vec::new();
+    for entry in entries {
+        let section_at = at(entry.span().start);
+        let DeValue::Table(table) = entry.get_ref() else {
+            return Err(refused(&section_at, format!("{SECTION} is a section; write [[{SECTION}]] above its keys")));
+        };
+        let mut settings = Vec::new();
+        for (key, value) in table {
+            let at = at(key.span().start);
+            let key: &str = key.get_ref();
+            let value =
+                value_of(value, variable).map_err(|why| refused(&at, format!("cannot use {SECTION}.{key}: {why}")))?;
+            settings.push(Setting { key: key.to_owned(), value, at });
+        }
+        settings.sort_by_key(|setting| setting.at.line);
+        sections.push(Section { at: section_at, settings });
+    }
+    Ok(sections)
 }
 
 /// One line: the place, and what is wrong there.

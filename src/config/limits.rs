@@ -34,6 +34,19 @@ pub const CONFIG_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Labels nobody asks for aren't kept, so 5,000 containers with megabytes of them cost nothing.
 pub const METADATA_VALUE_BYTES_MAX: usize = 4 * 1024;
 
+// --- What a container's labels may choose -----------------------------------------------------------------------------
+
+/// A longer label of ours is a mistake. Below `METADATA_VALUE_BYTES_MAX`, so that none is taken that was cut.
+pub const LABEL_BYTES_MAX: usize = 1024;
+/// Each rotation costs a sync, a rename and a commit: a smaller one in a label would let one container slow all down.
+pub const LABEL_LIMIT_MIN: u64 = 64 * 1024;
+/// The room of `--limit` times `--max-files` bounds it as well, where the operator gave both.
+pub const LABEL_LIMIT_MAX: u64 = 1_000_000_000;
+/// Constant bytes that a template of a label may put on every line.
+pub const LABEL_LITERAL_BYTES_MAX: usize = 2 * 1024;
+/// A compiled pattern of a label: it is searched with on the thread that serves all, at a cost that grows with it.
+pub const LABEL_PATTERN_BYTES_MAX: usize = 256 * 1024;
+
 // --- Storing and finding again -------------------------------------------------------------------------------------
 
 /// Longest value of the state store: sled keeps larger ones outside its log (measured; docs in checkpoint/store.rs).
@@ -154,6 +167,8 @@ const _: () = assert!(PIECE_RAW_BYTES * 6 < QUANTUM_BYTES, "a quantum holds a pi
 const _: () = assert!(MAX_LINE_BYTES_MIN >= PIECE_RAW_BYTES);
 const _: () = assert!(MAX_LINE_BYTES_MIN <= MAX_LINE_BYTES_MAX);
 const _: () = assert!(METADATA_VALUE_BYTES_MAX < CONFIG_BYTES_MAX);
+const _: () = assert!(LABEL_BYTES_MAX < METADATA_VALUE_BYTES_MAX, "a label that was cut is refused");
+const _: () = assert!(LABEL_LIMIT_MIN < LABEL_LIMIT_MAX);
 const _: () = assert!(POLL_MIN.as_nanos() <= POLL_MAX.as_nanos());
 const _: () = assert!(POLL_MAX.as_nanos() < UNWATCHED_PERIOD.as_nanos(), "a hot log is looked at more often");
 const _: () = assert!(POLL_MAX.as_nanos() <= 25_000_000, "a first line is out within 50 ms");

@@ -1,7 +1,10 @@
 //! What we will do: flags resolved and checked, once, before anything is opened.
 
 pub mod file;
+mod labels;
 pub mod limits;
+pub mod sections;
+pub mod treatment;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Component, Path, PathBuf};
@@ -11,12 +14,14 @@ use bytesize::ByteSize;
 use clap::ValueEnum;
 
 use crate::cli::Failure;
-use crate::cli::flags::{AgentFlags, BackfillFlags, ContainersFlags, DEFAULT_TEMPLATE, PlaceFlags};
+use crate::cli::flags::{AgentFlags, BackfillFlags, ContainersFlags, PlaceFlags};
 use crate::config::limits::{HELD_BYTES_DEFAULT, HELD_PERCENT_DEFAULT};
+use crate::config::sections::{Section, Sections};
+use crate::config::treatment::Treatment;
 use crate::decode::Stream;
 use crate::discover::{Needed, PathTemplate, Selection};
-use crate::filter::{TextFilter, TimeFilter};
-use crate::format::{Formatter, Metadata, Template};
+use crate::filter::TimeFilter;
+use crate::format::{Metadata, Template};
 
 /// What the flags can't know. Asked for once, at start.
 #[derive(Clone, Debug)]
@@ -40,25 +45,14 @@ pub struct Config {
     pub needed: Needed,
     pub hostname: String,
     pub from: From,
-    /// Longest joined text.
-    pub max_line_bytes: usize,
+    /// How every container is treated that neither a section nor its labels treat otherwise.
+    pub base: Treatment,
+    pub sections: Sections,
     /// None: see [`Config::held_max`].
     pub held_max_bytes: Option<u64>,
 
     pub path_template: PathTemplate,
-    pub format: Format,
-    pub template: Template,
-    /// Records that don't pass are left out.
-    pub filter: TextFilter,
-    pub file_mode: u32,
     pub durability: Durability,
-
-    /// Bytes; above zero.
-    pub limit: u64,
-    pub compression: Compression,
-    /// Files of a container, the current one included; above zero.
-    pub max_files: Option<u32>,
-    pub max_age: Option<Duration>,
     pub max_total_bytes: Option<u64>,
 
     /// Of a drain.
@@ -73,6 +67,8 @@ pub struct Config {
     pub log_level: String,
     pub log_format: LogFormat,
     pub listen: Listen,
+    /// Metrics may name containers.
+    pub container_metrics: bool,
 }
 
 /// Where /metrics and its neighbours are served when nobody says otherwise: on this host only.
@@ -167,30 +163,19 @@ impl StreamName {
 impl Config {
     pub fn for_run(flags: &AgentFlags, host: &Host) -> Result<Config, Failure> {
         let selection = Selection::parse(&flags.selection, host.own_id.clone()).map_err(usage)?;
-        let template = template(flags)?;
+        let base = Treatment::of(flags)?;
         let path_template = path_template(flags)?;
         Ok(Config {
             places: Places::resolve(&flags.places, &host.working_dir)?,
-            needed: Needed::new(template.tags().chain(path_template.tags()), selection.labels()),
+            needed: Needed::new(base.template.tags().chain(path_template.tags()), selection.labels()),
             selection,
             hostname: host.hostname.clone(),
             from: flags.from,
-            max_line_bytes: usize::try_from(flags.max_line_bytes.0).expect("the flag is at most MAX_LINE_BYTES_MAX"),
+            base,
+            sections: Sections::default(),
             held_max_bytes: flags.held_max.map(|ByteSize(bytes)| bytes),
             path_template,
-            format: flags.format,
-            template,
-            filter: TextFilter {
-                keep: flags.filters.filter_regex.clone(),
-                exclude: flags.filters.exclude_regex.clone(),
-                stream: flags.filters.stream.map(StreamName::stream),
-            },
-            file_mode: flags.file_mode.0,
             durability: if flags.sync { Durability::Synced } else { Durability::Relaxed },
-            limit: flags.limit.0,
-            compression: flags.compression,
-            max_files: flags.max_files,
-            max_age: flags.max_age,
             max_total_bytes: flags.max_total.map(|ByteSize(bytes)| bytes),
             shutdown_timeout: flags.shutdown_timeout,
             window: TimeFilter::default(),
@@ -199,6 +184,7 @@ impl Config {
             log_level: flags.own_logs.log_level.0.clone(),
             log_format: flags.own_logs.log_format,
             listen: flags.own_logs.listen.unwrap_or(Listen::Unasked),
+            container_metrics: flags.own_logs.container_metrics,
         })
     }
 
@@ -219,13 +205,48 @@ impl Config {
         Ok(Config { window, threads, listen, progress: flags.progress, ..Config::for_run(&flags.agent, host)? })
     }
 
-    /// How this container's records look.
-    pub fn formatter(&self, metadata: &Metadata) -> Formatter {
-        match self.format {
-            Format::Text => Formatter::text(&self.template, metadata),
-            Format::Json => Formatter::json(metadata),
-            Format::Docker => Formatter::Docker,
-        }
+    /// And with what sections say.
+    pub fn with_sections(mut self, sections: &Sections) -> Result<Config, Failure> {
+        sections.check(&self.base)?;
+        self.needed = self.needed.with(sections.iter().filter_map(Section::template).flat_map(Template::tags));
+        self.selection = enabled(self.selection, sections);
+        self.sections = sections.clone();
+        Ok(self)
+    }
+
+    /// How this container is treated, and what is wrong with its labels, a line each.
+    pub fn treatment(&self, metadata: &Metadata) -> (Treatment, Vec<String>) {
+        let mut treatment = self.sections.treatment(&self.base, &metadata.name);
+        let bad = match self.selection.takes_container_labels() {
+            true => labels::apply(&mut treatment, metadata),
+            false => Vec::new(),
+        };
+        (treatment, bad)
+    }
+
+    /// `next` as far as a running agent can take it, and the names of settings for which it would have to start anew:
+    /// those stay as they are.
+    pub fn taken_over(&self, next: Config) -> (Config, Vec<&'static str>) {
+        let mut restarts = Vec::new();
+        let mut keep = |setting: &'static str, same: bool| {
+            if !same {
+                restarts.push(setting);
+            }
+        };
+        keep("containers_dir", self.places.containers_dir == next.places.containers_dir);
+        keep("log_path", self.places.log_path == next.places.log_path);
+        keep("state_dir", self.places.state_dir == next.places.state_dir);
+        keep("from", self.from == next.from);
+        keep("listen", self.listen == next.listen);
+        keep("log_format", self.log_format == next.log_format);
+        let config = Config {
+            places: self.places.clone(),
+            from: self.from,
+            listen: self.listen,
+            log_format: self.log_format,
+            ..next
+        };
+        (config, restarts)
     }
 
     /// Bytes of deleted logs that may be held open, on a file system of this size.
@@ -236,8 +257,9 @@ impl Config {
 }
 
 impl ContainersConfig {
-    pub fn resolve(flags: &ContainersFlags, host: &Host) -> Result<ContainersConfig, Failure> {
+    pub fn resolve(flags: &ContainersFlags, sections: &Sections, host: &Host) -> Result<ContainersConfig, Failure> {
         let selection = Selection::parse(&flags.selection, host.own_id.clone()).map_err(usage)?;
+        let selection = enabled(selection, sections);
         Ok(ContainersConfig {
             places: Places::resolve(&flags.places, &host.working_dir)?,
             needed: Needed::new([], selection.labels()),
@@ -296,23 +318,14 @@ impl Places {
 /// Whether a key's value alone means something; what several say together is for [`Config::for_run`].
 pub fn check_value(key: &str, flags: &AgentFlags) -> Result<(), Failure> {
     match key {
-        "template" => template(&AgentFlags { format: Format::Text, ..flags.clone() }).map(drop),
+        "template" | "redact" => Treatment::of(&AgentFlags { format: Format::Text, ..flags.clone() }).map(drop),
         "path_template" => path_template(flags).map(drop),
         _ => Selection::parse(&flags.selection, None).map(drop).map_err(usage),
     }
 }
 
-fn template(flags: &AgentFlags) -> Result<Template, Failure> {
-    if flags.format != Format::Text && flags.template != DEFAULT_TEMPLATE {
-        return Err(Failure::usage("--template shapes the text format only, and --format is another")
-            .hint("leave one of them out"));
-    }
-    // The error names the nearest tag itself.
-    Template::parse(&flags.template).map_err(|error| {
-        Failure::usage(format!("cannot use --template '{}'", printable(&flags.template)))
-            .caused_by(&error)
-            .hint("tags: log, time, timestamp, stream, name, id, short_id, image, image_id, hostname, label.KEY, env.KEY, namespace, pod, container")
-    })
+fn enabled(selection: Selection, sections: &Sections) -> Selection {
+    selection.enabling(sections.iter().filter_map(|section| Some((section.names.clone(), section.enable?))))
 }
 
 fn path_template(flags: &AgentFlags) -> Result<PathTemplate, Failure> {
@@ -391,10 +404,16 @@ mod tests {
         assert_eq!(config.places.log_path, Path::new("/var/log/longshore"));
         assert_eq!(config.places.state_dir, Path::new("/var/lib/longshore"));
         assert_eq!(config.path_template.to_string(), "{name}/{name}.log");
-        assert_eq!(config.template, Template::default());
-        assert_eq!((config.limit, config.compression, config.file_mode), (50_000_000, Compression::None, 0o640));
-        assert_eq!((config.max_files, config.max_age, config.max_total_bytes), (None, None, None));
-        assert_eq!((config.from, config.format, config.max_line_bytes), (From::Beginning, Format::Text, 1 << 20));
+        assert_eq!(config.base.template, Template::default());
+        assert_eq!(
+            (config.base.limit, config.base.compression, config.base.file_mode),
+            (50_000_000, Compression::None, 0o640)
+        );
+        assert_eq!((config.base.max_files, config.base.max_age, config.max_total_bytes), (None, None, None));
+        assert_eq!(
+            (config.from, config.base.format, config.base.max_line_bytes),
+            (From::Beginning, Format::Text, 1 << 20)
+        );
         assert_eq!(
             (config.durability, config.listen, config.window),
             (Durability::Relaxed, Listen::Unasked, TimeFilter::default())
@@ -461,7 +480,10 @@ mod tests {
     fn only_labels_that_are_used_are_needed() {
         let config = resolve("run --template {label.a}{log} --path-template {env.B}/{name}.log --label c=d").unwrap();
         let tags = [crate::format::Tag::Label("a".into()), crate::format::Tag::Env("B".into())];
-        assert_eq!(config.needed, Needed::new(&tags, ["c"]));
+        let own = crate::discover::container::CONTAINER_LABELS;
+        assert_eq!(config.needed, Needed::new(&tags, own.into_iter().chain(["c"])));
+        let config = resolve("run --label c=d --container-labels no").unwrap();
+        assert_eq!(config.needed, Needed::new([], ["c"]));
     }
 
     #[test]

@@ -11,10 +11,20 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::config::limits::{CONFIG_BYTES_MAX, METADATA_VALUE_BYTES_MAX};
-use crate::format::{Metadata, Tag};
+use crate::format::{Metadata, Tag, Template};
 
 /// A container's owner may keep its log out by this label.
 pub const EXCLUDE_LABEL: &str = "longshore.exclude";
+/// What a container's owner may choose for it, unless `--container-labels no`.
+pub const ENABLE_LABEL: &str = "longshore.enable";
+pub const LIMIT_LABEL: &str = "longshore.limit";
+pub const TEMPLATE_LABEL: &str = "longshore.template";
+pub const FILTER_LABEL: &str = "longshore.filter-regex";
+pub const EXCLUDE_REGEX_LABEL: &str = "longshore.exclude-regex";
+pub const COMPRESSION_LABEL: &str = "longshore.compression";
+pub const MAX_FILES_LABEL: &str = "longshore.max-files";
+pub const CONTAINER_LABELS: [&str; 7] =
+    [ENABLE_LABEL, LIMIT_LABEL, TEMPLATE_LABEL, FILTER_LABEL, EXCLUDE_REGEX_LABEL, COMPRESSION_LABEL, MAX_FILES_LABEL];
 /// Kubernetes: the container whose network and name files the others of its pod use.
 pub const SANDBOX_LABEL: &str = "io.kubernetes.sandbox.id";
 
@@ -77,6 +87,15 @@ pub enum ConfigError {
 impl ContainerConfig {
     /// `hostname` is the node's.
     pub fn parse(id: &str, hostname: &str, needed: &Needed, bytes: &[u8]) -> Result<ContainerConfig, ConfigError> {
+        let config = ContainerConfig::parse_once(id, hostname, needed, bytes)?;
+        // A template that stands in a label asks for more labels, which only this container needs.
+        match config.metadata.label(TEMPLATE_LABEL).and_then(|typed| Template::parse(typed).ok()) {
+            Some(template) => ContainerConfig::parse_once(id, hostname, &needed.with(template.tags()), bytes),
+            None => Ok(config),
+        }
+    }
+
+    fn parse_once(id: &str, hostname: &str, needed: &Needed, bytes: &[u8]) -> Result<ContainerConfig, ConfigError> {
         let raw: RawConfig<'_> = parse(bytes)?;
         let name = raw.name.strip_prefix('/').unwrap_or(&raw.name);
         if name.is_empty() {
@@ -141,6 +160,12 @@ impl Needed {
         ];
         let mut needed = Needed { labels: always.map(str::to_owned).into(), env: BTreeSet::new() };
         needed.labels.extend(labels.into_iter().map(str::to_owned));
+        needed.with(tags)
+    }
+
+    /// And what these ask for.
+    pub fn with<'a>(&self, tags: impl IntoIterator<Item = &'a Tag>) -> Needed {
+        let mut needed = self.clone();
         for tag in tags {
             match tag {
                 Tag::Label(key) => needed.labels.insert(key.clone()),

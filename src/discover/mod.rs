@@ -8,4 +8,4 @@ pub mod selection;
 pub use container::{ContainerConfig, ContainerState, LogOptions, Needed};
 pub use listing::Sibling;
 pub use names::{PathTemplate, PathTemplateError};
-pub use selection::{Selection, SelectionError};
+pub use selection::{Names, Selection, SelectionError};

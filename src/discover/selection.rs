@@ -5,9 +5,9 @@ use std::fmt;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::container::{EXCLUDE_LABEL, SANDBOX_LABEL};
+use super::container::{CONTAINER_LABELS, ENABLE_LABEL, EXCLUDE_LABEL, SANDBOX_LABEL};
 use super::listing::is_container_id;
-use crate::cli::flags::{List, SelectionFlags};
+use crate::cli::flags::{List, SelectionFlags, Switch};
 use crate::format::Metadata;
 
 /// Of several kinds of tests all must agree; of one list, one entry must.
@@ -19,6 +19,36 @@ pub struct Selection {
     images: Vec<Pattern>,
     labels: Vec<LabelTest>,
     own_id: Option<String>,
+    /// What sections say of some names; the last that matches counts.
+    enabling: Vec<(Names, bool)>,
+    /// Whether a container's own label may say more.
+    container_labels: bool,
+}
+
+/// Exact names and globs, one of which must match.
+#[derive(Clone, Debug)]
+pub struct Names(Vec<Pattern>);
+
+impl Names {
+    pub fn parse(typed: &[String]) -> Result<Names, SelectionError> {
+        let patterns = typed.iter().map(|name| Pattern::parse("name", name.strip_prefix('/').unwrap_or(name)));
+        Ok(Names(patterns.collect::<Result<_, _>>()?))
+    }
+
+    pub fn matches(&self, name: &str) -> bool {
+        any(&self.0, name)
+    }
+
+    /// Whether some name may match both; two globs always may.
+    pub fn may_overlap(&self, other: &Names) -> bool {
+        self.0.iter().any(|one| {
+            other.0.iter().any(|other| match (one, other) {
+                (Pattern::Literal(name), other) => other.matches(name),
+                (one, Pattern::Literal(name)) => one.matches(name),
+                _ => true,
+            })
+        })
+    }
 }
 
 #[derive(Clone)]
@@ -55,12 +85,20 @@ impl Selection {
             images: patterns("--image", &flags.image, |image| image)?,
             labels: entries(&flags.label).map(|typed| LabelTest::parse(typed)).collect::<Result<_, _>>()?,
             own_id,
+            enabling: Vec::new(),
+            container_labels: flags.container_labels == Switch::Yes,
         })
+    }
+
+    /// Adds what sections say: only containers that are selected anyway can be left out, none is added.
+    pub fn enabling(mut self, enabling: impl IntoIterator<Item = (Names, bool)>) -> Selection {
+        self.enabling.extend(enabling);
+        self
     }
 
     pub fn selects(&self, metadata: &Metadata) -> bool {
         let name = metadata.name.as_str();
-        if any(&self.excluded, name) || metadata.label(EXCLUDE_LABEL).is_some_and(is_true) {
+        if any(&self.excluded, name) || self.container_labels && metadata.label(EXCLUDE_LABEL).is_some_and(is_true) {
             return false;
         }
         // The operator who names the agent's container itself wants it.
@@ -72,6 +110,14 @@ impl Selection {
         (self.names.is_empty() || any(&self.names, name))
             && (self.images.is_empty() || any(&self.images, &metadata.image))
             && self.labels.iter().all(|test| test.matches(metadata))
+            && self.is_enabled(metadata)
+    }
+
+    /// The last section that names it, and above that its own label.
+    fn is_enabled(&self, metadata: &Metadata) -> bool {
+        let of_sections = self.enabling.iter().rev().find(|(names, _)| names.matches(&metadata.name));
+        let of_label = metadata.label(ENABLE_LABEL).filter(|_| self.container_labels).and_then(switched);
+        of_label.or(of_sections.map(|(_, enabled)| *enabled)).unwrap_or(true)
     }
 
     /// Whether some containers were asked for, by name, image or label, not simply all.
@@ -81,7 +127,13 @@ impl Selection {
 
     /// Keys of the labels it looks at.
     pub fn labels(&self) -> impl Iterator<Item = &str> {
-        self.labels.iter().map(|test| test.key.as_str())
+        let own = if self.container_labels { &CONTAINER_LABELS[..] } else { &[] };
+        self.labels.iter().map(|test| test.key.as_str()).chain(own.iter().copied())
+    }
+
+    /// Whether a container's own labels may change its settings.
+    pub fn takes_container_labels(&self) -> bool {
+        self.container_labels
     }
 
     /// In a pod, the files that tell us our id are the sandbox's: its containers are the agent's own.
@@ -188,7 +240,16 @@ fn any(patterns: &[Pattern], text: &str) -> bool {
 }
 
 fn is_true(value: &str) -> bool {
-    ["true", "1", "yes", "on"].iter().any(|word| value.eq_ignore_ascii_case(word))
+    switched(value) == Some(true)
+}
+
+/// A word for yes or no; `None`: neither.
+pub fn switched(value: &str) -> Option<bool> {
+    let is_one_of = |words: [&str; 4]| words.iter().any(|word| value.eq_ignore_ascii_case(word));
+    if is_one_of(["true", "1", "yes", "on"]) {
+        return Some(true);
+    }
+    is_one_of(["false", "0", "no", "off"]).then_some(false)
 }
 
 #[cfg(test)]
@@ -208,6 +269,7 @@ mod tests {
             exclude_names: list(exclude),
             label: list(label),
             image: list(image),
+            container_labels: Switch::Yes,
         };
         Selection::parse(&flags, Some(OTHER.to_owned())).unwrap()
     }

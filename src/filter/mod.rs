@@ -1,7 +1,9 @@
 //! Decides by its time whether a record is delivered now, never, or in a later run; and by its text whether at all.
 
+mod redact;
 mod text;
 
+pub use redact::{Builtin, PATTERN, Redacted, Redaction, Redactor};
 pub use text::{Pattern, TextFilter};
 
 /// A window of time, in nanoseconds since the Unix epoch: `since` belongs to it, `until` doesn't.

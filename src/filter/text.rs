@@ -43,19 +43,33 @@ impl TextFilter {
     }
 }
 
-impl FromStr for Pattern {
-    type Err = String;
+impl Pattern {
+    pub(super) fn regex(&self) -> &Regex {
+        &self.0
+    }
 
-    fn from_str(typed: &str) -> Result<Pattern, String> {
+    /// One that takes at most so many bytes when it is compiled, and as many again for its searches.
+    pub fn bounded(typed: &str, bytes_max: usize) -> Result<Pattern, String> {
+        Pattern::build(typed, RegexBuilder::new(typed).size_limit(bytes_max).dfa_size_limit(bytes_max))
+    }
+
+    fn build(typed: &str, builder: &mut RegexBuilder) -> Result<Pattern, String> {
         if typed.is_empty() {
             return Err("empty; leave it out instead".to_owned());
         }
-        let built = RegexBuilder::new(typed).size_limit(COMPILED_BYTES_MAX).build();
-        built.map(Pattern).map_err(|error| match error {
+        builder.build().map(Pattern).map_err(|error| match error {
             regex::Error::CompiledTooBig(_) => "too large a regular expression".to_owned(),
             // The first lines draw the pattern, the last one says what is wrong with it.
             other => format!("no regular expression: {}", other.to_string().lines().last().unwrap_or_default().trim()),
         })
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = String;
+
+    fn from_str(typed: &str) -> Result<Pattern, String> {
+        Pattern::build(typed, RegexBuilder::new(typed).size_limit(COMPILED_BYTES_MAX))
     }
 }
 

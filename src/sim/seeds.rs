@@ -83,14 +83,20 @@ const MET: [&str; 25] = [
     "renames_lost",
 ];
 
-fn tell(seed: u64, counters: &Counters, coverage: &Mutex<BTreeMap<&'static str, u64>>) -> Result<(), String> {
+/// `reloads`: settings change while the agent runs, not between two lives, and containers are left out for a while.
+fn tell(
+    seed: u64,
+    reloads: bool,
+    counters: &Counters,
+    coverage: &Mutex<BTreeMap<&'static str, u64>>,
+) -> Result<(), String> {
     let mut random = Random::new(seed);
     let kind = *random.pick(&[EngineKind::V19, EngineKind::V20, EngineKind::V23]);
     let timing = *random.pick(&[Timing::Now, Timing::OutcomeLater, Timing::WorkLater]);
     let flags = flags(&mut random, 0);
     let mut world = World::new(kind, &flags, timing, random.draw(), counters);
     let told = catch_unwind(AssertUnwindSafe(|| {
-        let allowance = act(&mut world, &mut random);
+        let allowance = act(&mut world, &mut random, reloads);
         world.disarm();
         world.os.set_capacity(OUT, None);
         finish(&mut world, allowance)
@@ -102,7 +108,8 @@ fn tell(seed: u64, counters: &Counters, coverage: &Mutex<BTreeMap<&'static str, 
     drop(all);
     let outcome = told.unwrap_or_else(|panic| Err(panic_text(&*panic)));
     outcome.map_err(|error| {
-        format!("LONGSHORE_SIM_SEED={seed} ({kind:?}, {timing:?}, '{flags}'):\n{error}{}", last_calls(&world))
+        let with = if reloads { " LONGSHORE_SIM_RELOADS=1" } else { "" };
+        format!("LONGSHORE_SIM_SEED={seed}{with} ({kind:?}, {timing:?}, '{flags}'):\n{error}{}", last_calls(&world))
     })
 }
 
@@ -133,7 +140,7 @@ fn options(random: &mut Random, kind: EngineKind) -> Options {
 }
 
 /// Whatever comes. Gives what the outputs are allowed for it.
-fn act(world: &mut World, random: &mut Random) -> Allowance {
+fn act(world: &mut World, random: &mut Random, reloads: bool) -> Allowance {
     // A seed is mild or wild: what is lost in one kind of trouble must not hide what is lost in another.
     let with_power = random.one_in(3);
     let with_faults = random.coin();
@@ -181,6 +188,12 @@ fn act(world: &mut World, random: &mut Random) -> Allowance {
                 world.docker.start_compression(&id, random.within(0..=300) as usize);
             }
             24 => world.docker.finish_compression(&id),
+            25 | 29 if reloads => {
+                settings = (settings + u32::from(random.coin())).min(2); // The oracle knows no way back.
+                let flags = flags(random, settings);
+                let without = *random.pick(&["", "", "--exclude-names web", "--exclude-names db"]);
+                world.reload(&format!("{flags} {without}"));
+            }
             25 if settings < 2 && random.coin() => {
                 settings += 1;
                 let flags = flags(random, settings);
@@ -200,6 +213,10 @@ fn act(world: &mut World, random: &mut Random) -> Allowance {
             29 => world.kill_engine(),
             _ => world.turns(1),
         }
+    }
+    if reloads {
+        let flags = flags(random, settings);
+        world.reload(&flags); // Everyone is wanted at the end.
     }
     allowance
 }
@@ -258,12 +275,13 @@ fn damage(world: &mut World, random: &mut Random, id: &str) {
 fn any_seed_ends_exact() {
     let one: Option<u64> = variable("LONGSHORE_SIM_SEED").map(|typed| typed.parse().expect("a seed is a number"));
     let fresh: u64 = variable("LONGSHORE_SIM_SEEDS").map_or(1, |typed| typed.parse().expect("so many seeds"));
-    let seeds: Vec<u64> = match one {
-        Some(seed) => vec![seed],
-        None => (0..FIXED_SEEDS)
-            .chain(FOUND)
-            .chain((0..fresh).map(|_| RandomState::new().build_hasher().finish()))
-            .collect(),
+    let fresh_seeds = || (0..fresh).map(|_| RandomState::new().build_hasher().finish());
+    let seeds: Vec<(u64, bool)> = match one {
+        Some(seed) => vec![(seed, variable("LONGSHORE_SIM_RELOADS").is_some())],
+        None => {
+            let with_lives = (0..FIXED_SEEDS).chain(FOUND).chain(fresh_seeds()).map(|seed| (seed, false));
+            with_lives.chain((0..FIXED_SEEDS).chain(fresh_seeds()).map(|seed| (seed, true))).collect()
+        }
     };
     let counters = Counters::new(0);
     let coverage = Mutex::new(BTreeMap::new());
@@ -273,8 +291,8 @@ fn any_seed_ends_exact() {
         for _ in 0..cores() {
             scope.spawn(|| {
                 let counters = counters.clone();
-                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(error) = tell(*seed, &counters, &coverage) {
+                while let Some((seed, reloads)) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = tell(*seed, *reloads, &counters, &coverage) {
                         failures.lock().expect("no thread holds it and panics").push(error);
                     }
                 }
@@ -293,7 +311,7 @@ fn check_coverage(coverage: &BTreeMap<&'static str, u64>, counters: &Counters) {
     let mut unmet: Vec<&str> =
         MET.into_iter().filter(|what| coverage.get(what).is_none_or(|n_times| *n_times == 0)).collect();
     let counted = [
-        ("rotations seen", counters.rotations_seen.of(RotationKind::Rename).get()),
+        ("rotations seen", counters.rotations.of(RotationKind::Rename).get()),
         ("outputs rotated", counters.outputs_rotated.get()),
         ("outputs compressed", counters.compressed.get()),
         ("torn lines", counters.parse_errors.of(ParseReason::Torn).get()),
@@ -301,7 +319,7 @@ fn check_coverage(coverage: &BTreeMap<&'static str, u64>, counters: &Counters) {
         ("truncated", counters.lost_bytes.of(LostReason::Truncated).get()),
         ("rotated away", counters.lost_bytes.of(LostReason::Rotated).get()),
         ("aligned", counters.aligned.total()),
-        ("commit failures", counters.commit_failures.get()),
+        ("commit failures", counters.checkpoint_commit_failures.get()),
         ("write failures", counters.write_failures.total()),
         ("read failures", counters.read_failures.total()),
     ];

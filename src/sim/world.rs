@@ -19,11 +19,10 @@ use crate::checkpoint::commit::{Committer, Item, Outcome, execute};
 use crate::checkpoint::store::{MemoryStore, Store, StoreError};
 use crate::cli::{Cli, Command};
 use crate::config::limits::DRAIN_MAX;
-use crate::config::{Compression, Config, Format, Host};
+use crate::config::{Config, Format, Host};
 use crate::decode::Stream;
 use crate::sink::journal;
-use crate::sink::rolling::Form;
-use crate::sink::tidy::{Chore, Retention, Tidied, Tidier};
+use crate::sink::tidy::{Chore, Tidied, Tidier};
 use crate::sys::Os;
 use crate::sys::watch::NoWatch;
 use crate::telemetry::{Counters, Health};
@@ -216,14 +215,30 @@ impl World {
     pub fn set_flags(&mut self, flags: &str) {
         self.flags = flags.to_owned();
         self.config = config(flags);
-        self.max_line_bytes = self.config.max_line_bytes;
-        let look = match self.config.format {
-            Format::Text => Look::Text(self.config.template.to_string()),
+        self.max_line_bytes = self.config.base.max_line_bytes;
+        let look = match self.config.base.format {
+            Format::Text => Look::Text(self.config.base.template.to_string()),
             Format::Json => Look::Json,
             Format::Docker => Look::Docker,
         };
         if !self.looks.contains(&look) {
             self.looks.push(look);
+        }
+    }
+
+    /// SIGHUP: the running agent takes other settings, and so does every life to come.
+    pub fn reload(&mut self, flags: &str) {
+        self.set_flags(flags);
+        self.os.count("reloads");
+        if let Some(agent) = &mut self.agent {
+            agent.reload(self.config.clone());
+        }
+    }
+
+    /// SIGUSR1.
+    pub fn reopen(&mut self) {
+        if let Some(agent) = &mut self.agent {
+            agent.reopen_outputs();
         }
     }
 
@@ -240,17 +255,6 @@ impl World {
         let sequence = remembered.next_sequence();
         self.jobs = Jobs::default();
         let config = self.config.clone();
-        let retention = Retention {
-            form: match config.compression {
-                Compression::None => Form::Plain,
-                Compression::Gzip => Form::Gzip,
-                Compression::Zstd => Form::Zstd,
-            },
-            mode: config.file_mode,
-            files_max: config.max_files.map(|files| files.saturating_sub(1)),
-            age_max: config.max_age,
-            total_max: config.max_total_bytes,
-        };
         let health = Health::new(self.os.monotonic());
         self.health = Some(health.clone());
         let parts = Parts {
@@ -262,7 +266,7 @@ impl World {
                 jobs: self.jobs.clone(),
                 busy: false,
             },
-            tidier: InlineTidier { os: self.os.clone(), retention, jobs: self.jobs.clone(), timing: self.timing },
+            tidier: InlineTidier { os: self.os.clone(), jobs: self.jobs.clone(), timing: self.timing },
             watcher: NoWatch,
             config,
             counters: self.counters.clone(),
@@ -308,7 +312,12 @@ impl World {
 
     fn progress(&self) -> [u64; 4] {
         let counters = &self.counters;
-        [counters.bytes_read.get(), counters.bytes_written.get(), counters.commits.get(), counters.compressed.get()]
+        [
+            counters.bytes_read.get(),
+            counters.bytes_written.get(),
+            counters.checkpoint_commits.get(),
+            counters.compressed.get(),
+        ]
     }
 
     /// The agent died. Its descriptors are closed, and after a power loss the engine starts what ran before.
@@ -522,6 +531,14 @@ impl World {
         deleted
     }
 
+    /// As logrotate does before it sends SIGUSR1.
+    pub fn move_output(&mut self, route: &str) {
+        if self.os.engine_rename(Path::new(OUT).join(route), "/moved.log").is_ok() {
+            self.os.count("outputs_moved");
+            self.mark(Mark::Optional);
+        }
+    }
+
     /// Another, empty directory stands in its place.
     pub fn swap_outputs(&mut self) {
         self.os.engine_rename(OUT, "/elsewhere").expect("nothing has that name");
@@ -710,7 +727,6 @@ struct Queues {
     done: VecDeque<Vec<Outcome<SimOs>>>,
     told: VecDeque<Vec<Outcome<SimOs>>>,
     chores: Vec<Chore>,
-    retention: Option<Retention>,
     tidied: Vec<Tidied>,
 }
 
@@ -731,8 +747,7 @@ impl Jobs {
             queues.done.push_back(execute(os, store, items));
         }
         for chore in std::mem::take(&mut queues.chores) {
-            let retention = queues.retention.as_ref().expect("set with the first chore");
-            queues.tidied.push(chore.run(os, retention));
+            queues.tidied.push(chore.run(os));
         }
     }
 }
@@ -773,7 +788,6 @@ impl Committer<SimOs> for InlineCommitter {
 
 struct InlineTidier {
     os: SimOs,
-    retention: Retention,
     jobs: Jobs,
     timing: Timing,
 }
@@ -782,10 +796,9 @@ impl Tidier for InlineTidier {
     fn submit(&mut self, chore: Chore) {
         let queues = &mut *self.jobs.lock();
         if self.timing == Timing::Now {
-            let tidied = chore.run(&self.os, &self.retention);
+            let tidied = chore.run(&self.os);
             queues.tidied.push(tidied);
         } else {
-            queues.retention = Some(self.retention.clone());
             queues.chores.push(chore);
         }
     }

@@ -75,6 +75,12 @@ impl<O: Os> Output<O> {
         }
     }
 
+    /// From now on; what is longer already is ended before the next line.
+    pub fn set_limit(&mut self, limit: u64, mode: u32) {
+        self.limit = limit;
+        self.mode = mode;
+    }
+
     /// Bytes that still go into the current segment.
     pub fn room(&self) -> u64 {
         self.limit.saturating_sub(self.place.offset)

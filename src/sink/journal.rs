@@ -156,6 +156,7 @@ mod tests {
             max_line_bytes: 1 << 20,
             since_ns: Some(-5),
             filter: Default::default(),
+            redaction: Default::default(),
         };
         let (name, place) = ("web".repeat(100), Place { segment, offset: 7 });
         Note { id: id.to_owned(), name, route: route.to_owned(), place, shape, began: None }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::sink::rolling::{Form, Segments, TEMPORARY, segment_path};
 use crate::sys::{Create, Os};
 
-/// What to keep, and how.
+/// What to keep of one output, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// How rotated segments are kept; `Form::Plain` leaves them as they are.
@@ -17,8 +17,6 @@ pub struct Retention {
     /// Rotated segments of one output, the current file apart.
     pub files_max: Option<u32>,
     pub age_max: Option<Duration>,
-    /// Bytes over all outputs, current files included.
-    pub total_max: Option<u64>,
 }
 
 /// What a round did.
@@ -136,25 +134,22 @@ impl Retention {
             }
         }
     }
+}
 
-    /// Brings all outputs together below `total_max`: from the largest holder first, its oldest segment.
-    pub fn prune_total<O: Os>(&self, os: &O, outputs: &[PathBuf], tidied: &mut Tidied) {
-        let Some(total_max) = self.total_max else {
-            return;
+/// Brings all outputs together, current files included, below `total_max` bytes: from the largest holder first, its oldest
+/// segment.
+fn prune_total<O: Os>(os: &O, outputs: &[(PathBuf, Retention)], total_max: u64, tidied: &mut Tidied) {
+    let mut holders: Vec<Holder> = outputs.iter().filter_map(|(current, _)| Holder::look(os, current).ok()).collect();
+    let mut total: u64 = holders.iter().map(|holder| holder.bytes).sum();
+    while total > total_max {
+        let largest = holders.iter_mut().filter(|holder| !holder.rotated.is_empty()).max_by_key(|holder| holder.bytes);
+        let Some(holder) = largest else {
+            break; // Only current files are left, and those are never pruned.
         };
-        let mut holders: Vec<Holder> = outputs.iter().filter_map(|current| Holder::look(os, current).ok()).collect();
-        let mut total: u64 = holders.iter().map(|holder| holder.bytes).sum();
-        while total > total_max {
-            let largest =
-                holders.iter_mut().filter(|holder| !holder.rotated.is_empty()).max_by_key(|holder| holder.bytes);
-            let Some(holder) = largest else {
-                break; // Only current files are left, and those are never pruned.
-            };
-            let (number, forms, bytes) = holder.rotated.remove(0);
-            tidied.pruned_total += u64::from(remove_segment(os, &holder.current, number, &forms, tidied));
-            holder.bytes -= bytes;
-            total -= bytes;
-        }
+        let (number, forms, bytes) = holder.rotated.remove(0);
+        tidied.pruned_total += u64::from(remove_segment(os, &holder.current, number, &forms, tidied));
+        holder.bytes -= bytes;
+        total -= bytes;
     }
 }
 
@@ -241,11 +236,16 @@ impl<O: Os> Write for FileWriter<O> {
 }
 
 /// A round of tidying, as the data path asks for it.
+#[derive(Clone, Debug)]
 pub enum Chore {
     /// An output has a new rotated segment.
-    Output(PathBuf),
-    /// All outputs together, and each for its age.
-    All(Vec<PathBuf>),
+    Output(PathBuf, Retention),
+    /// Each output for its age, and all of them together.
+    All {
+        outputs: Vec<(PathBuf, Retention)>,
+        /// Bytes over all of them.
+        total_max: Option<u64>,
+    },
 }
 
 /// Takes chores and does them beside the data path.
@@ -256,15 +256,17 @@ pub trait Tidier {
 }
 
 impl Chore {
-    pub fn run<O: Os>(self, os: &O, retention: &Retention) -> Tidied {
+    pub fn run<O: Os>(self, os: &O) -> Tidied {
         let mut tidied = Tidied::default();
         match self {
-            Chore::Output(current) => retention.tidy_output(os, &current, &mut tidied),
-            Chore::All(outputs) => {
-                for current in &outputs {
+            Chore::Output(current, retention) => retention.tidy_output(os, &current, &mut tidied),
+            Chore::All { outputs, total_max } => {
+                for (current, retention) in &outputs {
                     retention.tidy_output(os, current, &mut tidied);
                 }
-                retention.prune_total(os, &outputs, &mut tidied);
+                if let Some(total_max) = total_max {
+                    prune_total(os, &outputs, total_max, &mut tidied);
+                }
             }
         }
         tidied

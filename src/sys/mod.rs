@@ -3,6 +3,7 @@
 
 pub mod lock;
 pub mod places;
+pub mod process;
 pub mod service;
 pub mod signal;
 pub mod unix;

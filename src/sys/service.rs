@@ -9,6 +9,14 @@ pub fn ready() {
     tell(NotifyState::Ready);
 }
 
+/// Settings are read again; [`ready`] says that it is done, whether they were taken or not.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell_all(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::debug!(%error, "cannot tell systemd the time of a reload"),
+    }
+}
+
 /// The drain has begun.
 pub fn stopping() {
     tell(NotifyState::Stopping);
@@ -24,7 +32,11 @@ pub fn watchdog_period() -> Option<Duration> {
 }
 
 fn tell(state: NotifyState) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+    tell_all(&[state]);
+}
+
+fn tell_all(states: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "cannot notify systemd");
     }
 }

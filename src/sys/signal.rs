@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first asks for a drain, the second ends the process at once.
+//! SIGTERM and SIGINT: the first asks for a drain, the second ends the process at once. SIGHUP asks for other settings,
+//! SIGUSR1 to open outputs anew.
 //! SIGPIPE needs nothing: Rust ignores it before `main`, and a write then fails with an error.
 
 use std::io;
@@ -13,25 +14,52 @@ const EXIT_INTERRUPTED: i32 = 130;
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+    user1: Signal,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// By this signal.
+    Drain(&'static str),
+    /// SIGHUP.
+    Reload,
+    /// SIGUSR1.
+    Reopen,
 }
 
 impl Signals {
     /// Only within a tokio runtime that has its I/O driver.
     pub fn install() -> io::Result<Signals> {
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+        })
     }
 
-    /// Calls `drain` with the signal's name at the first one; never returns after the second. A task of the net thread.
-    pub async fn run(mut self, drain: impl FnOnce(&'static str)) {
-        drain(self.next().await);
-        self.next().await;
-        std::process::exit(EXIT_INTERRUPTED);
+    /// Hands on what each signal asks for; a second request to drain ends the process. A task of the net thread.
+    pub async fn run(mut self, ask: impl Fn(Asked)) {
+        let mut draining = false;
+        loop {
+            let asked = self.next().await;
+            if let Asked::Drain(_) = asked
+                && std::mem::replace(&mut draining, true)
+            {
+                std::process::exit(EXIT_INTERRUPTED);
+            }
+            ask(asked);
+        }
     }
 
-    async fn next(&mut self) -> &'static str {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => Asked::Drain("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::Drain("SIGINT"),
+            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.user1.recv() => Asked::Reopen,
         }
     }
 }
@@ -43,16 +71,21 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn the_first_signal_asks_for_a_drain() {
+    fn each_signal_asks_for_something_once() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (sender, receiver) = mpsc::channel();
         runtime.block_on(async {
             let signals = Signals::install().unwrap();
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
-            let running = signals.run(move |name| sender.send(name).unwrap());
+            use rustix::process::Signal;
+            let kill = |signal| rustix::process::kill_process(rustix::process::getpid(), signal).unwrap();
+            [Signal::HUP, Signal::USR1, Signal::TERM].into_iter().for_each(kill);
+            let running = signals.run(move |asked| sender.send(asked).unwrap());
             // It goes on waiting for the second.
             assert!(tokio::time::timeout(Duration::from_millis(200), running).await.is_err());
         });
-        assert_eq!(receiver.try_recv().unwrap(), "SIGTERM");
+        let asked: Vec<Asked> = receiver.try_iter().collect();
+        for expected in [Asked::Reload, Asked::Reopen, Asked::Drain("SIGTERM")] {
+            assert_eq!(asked.iter().filter(|asked| **asked == expected).count(), 1, "{expected:?} in {asked:?}");
+        }
     }
 }

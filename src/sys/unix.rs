@@ -25,6 +25,9 @@ const OPEN_FILES_UNLIMITED: u64 = 1 << 20;
 const READING: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 const WRITING: OFlags = OFlags::RDWR.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
+/// Changes with each boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// The kernel this process runs on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unix;
@@ -158,7 +161,17 @@ impl Os for Unix {
     }
 
     fn boot_id(&self) -> String {
-        fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+        match fs::read_to_string(BOOT_ID) {
+            Ok(id) => id.trim().to_owned(),
+            Err(error) => {
+                // Asked once an agent: a backfill has several.
+                static SAID: std::sync::Once = std::sync::Once::new();
+                SAID.call_once(|| {
+                    tracing::warn!(path = BOOT_ID, %error, "cannot tell this boot from another: what a power loss takes from outputs may go unnoticed; --sync avoids that");
+                });
+                String::new()
+            }
+        }
     }
 }
 

@@ -92,6 +92,7 @@ fn router(
 }
 
 async fn metrics(State(counters): State<Counters>) -> Response {
+    counters.process(&crate::sys::process::usage());
     ([(header::CONTENT_TYPE, METRICS_TYPE)], counters.text()).into_response()
 }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::checkpoint::Shape;
 use crate::decode::{Stream, Timestamp};
+use crate::filter::Redacted;
 use crate::format::{Formatter, RecordView};
 use crate::verify::decode::Entry;
 
@@ -87,7 +88,8 @@ impl Message {
             }
             let passing = |part: &&[u8]| shape.filter.passes(self.stream, part);
             for part in parts(text, shape.max_line_bytes as usize).into_iter().filter(passing) {
-                shape.formatter.append(&self.view(part), &mut out);
+                let text = shape.redaction.apply(part, &mut Redacted::default());
+                shape.formatter.append(&self.view(&text), &mut out);
             }
         }
         out.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()

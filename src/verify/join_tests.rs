@@ -6,7 +6,7 @@ const LATER: &str = "2026-11-25T16:09:51.123456789Z";
 
 fn shape(max_line_bytes: u64) -> Shape {
     let formatter = Formatter::text(&Template::parse("{log}").unwrap(), &Metadata::default());
-    Shape { formatter, max_line_bytes, since_ns: None, filter: Default::default() }
+    Shape { formatter, max_line_bytes, since_ns: None, filter: Default::default(), redaction: Default::default() }
 }
 
 /// Each word is an entry: stream, time, text; a text of digits is so many bytes.

@@ -196,5 +196,6 @@ fn default_shape() -> Shape {
         max_line_bytes: crate::config::limits::MAX_LINE_BYTES_MAX as u64,
         since_ns: None,
         filter: Default::default(),
+        redaction: Default::default(),
     }
 }

@@ -141,7 +141,13 @@ mod tests {
             name: id.into(),
             route: route.into(),
             place: Place { segment: 1, offset },
-            shape: Shape { formatter: Formatter::Docker, max_line_bytes, since_ns: None, filter: Default::default() },
+            shape: Shape {
+                formatter: Formatter::Docker,
+                max_line_bytes,
+                since_ns: None,
+                filter: Default::default(),
+                redaction: Default::default(),
+            },
             began: None,
         }
     }

@@ -162,6 +162,12 @@ impl Longshore {
         child.wait().expect("wait for the agent");
     }
 
+    /// Sends a signal that doesn't end it. Panics if it has ended.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(self.child.as_ref().expect("a running agent"));
+        rustix::process::kill_process(pid, signal).expect("a signal reaches the agent");
+    }
+
     /// SIGTERM, and the exit status of the drained agent.
     pub fn terminate(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("a running agent");

@@ -21,6 +21,8 @@ mod engine_kill;
 mod engine_lifecycle;
 mod engine_lines;
 mod engine_rotation;
+mod per_container;
+mod reload;
 mod scripts;
 
 mod state;

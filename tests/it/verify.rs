@@ -33,11 +33,16 @@ impl Root {
 
     /// `digit` makes the id; `created` orders containers of one name.
     pub fn container(&self, digit: char, name: &str, created: &str) -> Log {
+        self.labelled(digit, name, created, "{}")
+    }
+
+    /// With labels, as JSON.
+    pub fn labelled(&self, digit: char, name: &str, created: &str, labels: &str) -> Log {
         let id: String = std::iter::repeat_n(digit, 64).collect();
         let directory = self.path().join(&id);
         fs::create_dir(&directory).expect("make a container");
         let config = format!(
-            r#"{{"ID":"{id}","Name":"/{name}","Created":"{created}","Config":{{"Image":"i","Labels":{{}}}},"State":{{"Running":false}}}}"#
+            r#"{{"ID":"{id}","Name":"/{name}","Created":"{created}","Config":{{"Image":"i","Labels":{labels}}},"State":{{"Running":false}}}}"#
         );
         fs::write(directory.join("config.v2.json"), config).expect("write its config");
         fs::write(directory.join("hostconfig.json"), r#"{"LogConfig":{"Type":"json-file","Config":{}}}"#)
@@ -57,6 +62,13 @@ pub fn time(n: usize) -> String {
 }
 
 impl Log {
+    /// The log of a container that is there.
+    pub fn of(root: &Root, digit: char) -> Log {
+        let id: String = std::iter::repeat_n(digit, 64).collect();
+        let directory = root.path().join(&id);
+        Log { path: directory.join(format!("{id}-json.log")), directory }
+    }
+
     pub fn lines(&self, from: usize, to: usize) {
         for n in from..to {
             self.entry(&format!("line {n} of a log that somebody reads\\n"), "stdout", &time(n));

@@ -41,7 +41,7 @@ fn a_running_agent_can_be_watched() {
         || finish(Command::new(env!("CARGO_BIN_EXE_longshore")).args(["healthcheck", "--listen", &listen]), PATIENCE);
     assert_eq!(healthcheck().status.code(), Some(1), "nobody is there");
 
-    agent.start(&["--listen", &listen]);
+    agent.start(&["--listen", &listen, "--container-metrics"]);
     until("it is ready", PATIENCE, || {
         get(address, "/readyz").is_some_and(|(head, _)| head.starts_with("HTTP/1.1 200"))
     });
@@ -70,13 +70,19 @@ fn a_running_agent_can_be_watched() {
         assert!(table.lines().any(|line| line.starts_with(&name[..name.len().min(60)])), "{name} is not in\n{table}");
     }
 
-    let (_, metrics) = get(address, "/metrics").expect("an answer");
+    let mut metrics = String::new();
+    until("containers are named, as asked for", PATIENCE, || {
+        metrics = get(address, "/metrics").expect("an answer").1;
+        metrics.contains("longshore_container_bytes_read_total{container_name=")
+    });
     check_metrics(&metrics);
-    for file in ["contrib/prometheus/alerts.yaml"] {
+    for file in ["contrib/prometheus/alerts.yaml", "contrib/grafana/longshore.json"] {
         let text = fs::read_to_string(repository(file)).expect("read it");
         let used: Vec<&str> = text
             .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .filter(|word| word.starts_with("longshore_"))
+            .filter(|word| word.starts_with("longshore_") || word.starts_with("process_"))
+            // A histogram is exported under its own name and several others.
+            .map(|word| word.trim_end_matches("_bucket"))
             .collect();
         assert!(!used.is_empty(), "{file} uses no metric");
         for name in used {

@@ -25,6 +25,7 @@ impl<O: Os> Container<O> {
                 Chunk::Lines { offset, bytes } => self.lines(turn, offset, bytes)?,
                 Chunk::Waste { offset, bytes, nul } => self.waste(turn, offset, bytes, nul)?,
                 Chunk::Rewritten { lost } => {
+                    turn.tally.rewritten += 1;
                     if !lost.is_empty() {
                         let loss = self.loss(turn, Reason::Truncated, Some(lost.start), Some(lost.end));
                         turn.losses.push(loss);

@@ -45,6 +45,24 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "output-moved",
+        kind: EngineKind::V20,
+        flags: "--limit 700",
+        allowance: Allowance::NONE,
+        story: |world| {
+            let id = world.run("web", Options::default());
+            world.say_many(&id, 5, 60);
+            world.seconds(2);
+            world.move_output("web/web.log");
+            world.reopen();
+            world.say_many(&id, 3, 60);
+            world.turns(3);
+            world.kill();
+            world.say_many(&id, 3, 60);
+            world.seconds(2);
+        },
+    },
+    Scenario {
         name: "outputs-swapped",
         kind: EngineKind::V20,
         flags: "--limit 400",

@@ -1,6 +1,7 @@
 //! Outputs that are rotated and compressed, and settings that change.
 
 use super::{Scenario, options};
+use crate::decode::Stream;
 use crate::sim::docker::{EngineKind, Options};
 use crate::sim::oracle::Allowance;
 use crate::sim::world::World;
@@ -56,6 +57,81 @@ pub const SCENARIOS: &[Scenario] = &[
             world.kill();
             world.say_many(&id, 4, 60);
             world.turns(3);
+        },
+    },
+    Scenario {
+        name: "reload",
+        kind: EngineKind::V20,
+        flags: "--limit 500",
+        allowance: Allowance::NONE,
+        story: |world| {
+            let id = world.run("web", options(900, 4));
+            world.say_many(&id, 4, 60);
+            world.turns(3);
+            world.say_many(&id, 2, 60);
+            world.reload("--limit 350 -c gzip --template {time}~{stream}:~{log}");
+            world.say_many(&id, 4, 60);
+            world.turns(3);
+            let open = world.text(17_000);
+            world.write(&id, Stream::Stdout, &open);
+            world.turns(1);
+            world.reload("--limit 700 -c zstd --template {time}~[{short_id}]~{log}");
+            world.turns(1);
+            world.write(&id, Stream::Stdout, b" end\n");
+            world.say_many(&id, 4, 60);
+            world.turns(2);
+            world.reload("--limit 700 --path-template {name}/{name}.log --template {time}~[{short_id}]~{log}");
+            world.kill();
+            world.say_many(&id, 2, 60);
+            world.turns(2);
+        },
+    },
+    Scenario {
+        name: "reload-selection",
+        kind: EngineKind::V20,
+        flags: "--limit 500",
+        allowance: Allowance::NONE,
+        story: |world| {
+            let id = world.run("web", options(4_000, 4));
+            let other = world.run("db", Options::default());
+            world.say_many(&id, 4, 60);
+            world.say_many(&other, 2, 60);
+            world.turns(3);
+            world.say_many(&id, 3, 60);
+            world.reload("--limit 500 --exclude-names web");
+            world.turns(2);
+            world.say_many(&id, 3, 60);
+            world.say_many(&other, 2, 60);
+            world.seconds(2);
+            world.kill();
+            world.say_many(&id, 2, 60);
+            world.seconds(2);
+            world.reload("--limit 500");
+            world.turns(3);
+            world.say_many(&id, 2, 60);
+            world.reload("--limit 500 --exclude-names web");
+            world.turns(1);
+            world.reload("--limit 600");
+            world.say_many(&id, 2, 60);
+            world.turns(2);
+        },
+    },
+    Scenario {
+        name: "reload-path",
+        kind: EngineKind::V20,
+        flags: "--limit 500",
+        allowance: Allowance::NONE,
+        story: |world| {
+            let id = world.run("web", options(4_000, 4));
+            world.say_many(&id, 4, 60);
+            world.turns(3);
+            world.say_many(&id, 2, 60);
+            world.reload("--limit 500 --path-template other/{name}.log");
+            world.say_many(&id, 3, 60);
+            world.turns(3);
+            world.kill();
+            world.say_many(&id, 3, 60);
+            world.turns(2);
         },
     },
     Scenario {

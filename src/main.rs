@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use longshore::agent::run;
 use longshore::cli::flags::{Command, ConfigCommand};
 use longshore::cli::layers::Layers;
-use longshore::cli::{Exit, Failure, healthcheck, ledger, manual, shown, state, status, table};
+use longshore::cli::{Exit, Failure, healthcheck, ledger, manual, shown, state, status, table, top};
 use longshore::config::file::Files;
 use longshore::config::{Config, ContainersConfig, Host, LogFormat, Places};
 use longshore::sys::unix::{Unix, hostname};
@@ -54,6 +54,7 @@ fn dispatch() -> Result<Exit, Failure> {
         },
         Command::State(flags) => state::state(&flags.command, &host.working_dir),
         Command::Status(flags) => status::status(&Places::resolve(&flags.places, &host.working_dir)?, flags.json),
+        Command::Top(flags) => top::top(&Places::resolve(&flags.places, &host.working_dir)?),
         Command::Healthcheck(flags) => healthcheck::healthcheck(flags.listen),
         Command::Completions(flags) => manual::completions(flags.shell),
         Command::Man(flags) => manual::man(flags.out.as_deref()),

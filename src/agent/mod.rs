@@ -90,6 +90,8 @@ struct Slot<O: Os> {
     retry_at: Duration,
     /// What it failed with, until that heals.
     trouble: Option<Trouble>,
+    /// What it failed with last, and when.
+    last_error: Option<(String, Duration)>,
     losses: Vec<Loss>,
     losses_in_flight: Vec<Loss>,
     /// Its row is on its way out of the store.

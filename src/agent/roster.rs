@@ -172,6 +172,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 n_failures: 0,
                 retry_at: Duration::ZERO,
                 trouble: None,
+                last_error: None,
                 losses: Vec::new(),
                 losses_in_flight: Vec::new(),
                 leaving: false,

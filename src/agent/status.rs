@@ -144,6 +144,16 @@ pub struct ContainerGoing {
     pub open_fragments: u64,
     /// What keeps it from being delivered.
     pub trouble: Option<String>,
+    /// What went wrong last since the agent started, whether or not it healed.
+    #[serde(default)]
+    pub last_error: Option<LastError>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LastError {
+    pub text: String,
+    /// Since it was met last.
+    pub age_seconds: f64,
 }
 
 impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
@@ -164,6 +174,10 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                     held_bytes: container.lineage.held_bytes(&self.os),
                     open_fragments: container.open_lines() as u64,
                     trouble: slot.trouble.as_ref().map(ToString::to_string),
+                    last_error: slot.last_error.as_ref().map(|(text, at)| LastError {
+                        text: text.clone(),
+                        age_seconds: now.saturating_sub(*at).as_secs_f64(),
+                    }),
                 }
             })
             .collect();

@@ -86,6 +86,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             tracing::error!(container = %name, "{trouble}; trying again");
         }
         self.health.set(trouble.cause(), trouble.to_string());
+        slot.last_error = Some((trouble.to_string(), now));
         slot.trouble = Some(trouble);
         slot.retry_at = now + pause;
         self.reschedule(ix, now + pause.min(POLL_MAX));

@@ -53,6 +53,8 @@ pub enum Command {
     Config(ConfigFlags),
     /// Show how the running agent gets on: rate, lag, deleted logs held, open lines and trouble of each container
     Status(StatusFlags),
+    /// Show the same live, sorted as you like, with sparklines of the rates; q ends it
+    Top(TopFlags),
     /// Ask the agent on this host whether it is alive, by /healthz on its own port; exit 0 or 1
     Healthcheck(HealthcheckFlags),
     /// Print a completion script for a shell
@@ -241,6 +243,12 @@ pub struct StatusFlags {
     /// JSON instead of a table: the same as /status
     #[arg(long, help_heading = OUTPUT)]
     pub json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct TopFlags {
+    #[command(flatten)]
+    pub places: PlaceFlags,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -11,6 +11,7 @@ pub mod state;
 pub mod status;
 pub mod stored;
 pub mod table;
+pub mod top;
 
 pub use exit::{Exit, Failure};
 pub use flags::{Cli, Command};

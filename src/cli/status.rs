@@ -3,7 +3,7 @@
 use bytesize::ByteSize;
 
 use crate::agent::control::{AskError, ask};
-use crate::agent::status::Going;
+use crate::agent::status::{Going, LastError};
 use crate::cli::table::{aligned, printable};
 use crate::cli::{Exit, Failure, print};
 use crate::config::Places;
@@ -33,7 +33,7 @@ pub fn going(places: &Places) -> Result<Going, Failure> {
 }
 
 fn render(going: &Going) -> String {
-    const HEAD: [&str; 8] = ["NAME", "ID", "STATE", "RATE", "LAG", "BEHIND", "HELD", "OPEN"];
+    const HEAD: [&str; 9] = ["NAME", "ID", "STATE", "RATE", "LAG", "BEHIND", "HELD", "OPEN", "LAST ERROR"];
     let mut rows = vec![HEAD.map(str::to_owned)];
     for container in &going.containers {
         rows.push([
@@ -45,15 +45,23 @@ fn render(going: &Going) -> String {
             format!("{:.0} s", container.lag_seconds),
             ByteSize(container.held_bytes).to_string(),
             container.open_fragments.to_string(),
+            match &container.last_error {
+                Some(error) => error_words(error, container.trouble.is_some()),
+                None => "-".to_owned(),
+            },
         ]);
     }
     let mut text = aligned(&rows);
-    for container in &going.containers {
-        if let Some(trouble) = &container.trouble {
-            text.push_str(&format!("{}: {}\n", printable(&container.name), one_line(trouble)));
-        }
+    for fault in &going.faults {
+        text.push_str(&format!("! {}\n", one_line(fault)));
     }
     text
+}
+
+/// An error in one line, and how long ago it was if it is over.
+pub(super) fn error_words(error: &LastError, lasts: bool) -> String {
+    let text = one_line(&error.text);
+    if lasts { text } else { format!("{text} ({:.0} s ago)", error.age_seconds) }
 }
 
 pub(super) fn rate(bytes_per_second: f64) -> String {
@@ -70,7 +78,7 @@ mod tests {
     use crate::agent::status::ContainerGoing;
 
     #[test]
-    fn a_table_with_trouble_below() {
+    fn a_table_with_the_last_errors_and_faults_below() {
         let going = Going {
             version: "1".into(),
             start_time_seconds: 1.0,
@@ -80,23 +88,42 @@ mod tests {
             bytes_read: 0,
             records_written: 0,
             lost_bytes: 0,
-            faults: vec![],
-            containers: vec![ContainerGoing {
-                name: "we\u{1b}b".into(),
-                id: "0123456789abcdef".into(),
-                state: "running".into(),
-                bytes_per_second: 2048.0,
-                lag_bytes: 100,
-                lag_seconds: 3.2,
-                held_bytes: 0,
-                open_fragments: 1,
-                trouble: Some("cannot write\nx".into()),
-            }],
+            faults: vec!["state: disk full".into()],
+            containers: vec![
+                ContainerGoing {
+                    name: "we\u{1b}b".into(),
+                    id: "0123456789abcdef".into(),
+                    state: "running".into(),
+                    bytes_per_second: 2048.0,
+                    lag_bytes: 100,
+                    lag_seconds: 3.2,
+                    held_bytes: 0,
+                    open_fragments: 1,
+                    trouble: Some("cannot write\nx".into()),
+                    last_error: Some(LastError { text: "cannot write\nx".into(), age_seconds: 1.0 }),
+                },
+                ContainerGoing {
+                    name: "db".into(),
+                    id: "f".into(),
+                    state: "exited".into(),
+                    bytes_per_second: 0.0,
+                    lag_bytes: 0,
+                    lag_seconds: 0.0,
+                    held_bytes: 0,
+                    open_fragments: 0,
+                    trouble: None,
+                    last_error: Some(LastError { text: "cannot read x".into(), age_seconds: 61.4 }),
+                },
+            ],
         };
         let text = render(&going);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "NAME  ID            STATE    RATE       LAG    BEHIND  HELD  OPEN");
-        assert_eq!(lines[1], "we?b  0123456789ab  running  2.0 KiB/s  100 B  3 s     0 B   1");
-        assert_eq!(lines[2..], ["we?b: cannot write x"]);
+        assert_eq!(lines[0], "NAME  ID            STATE    RATE       LAG    BEHIND  HELD  OPEN  LAST ERROR");
+        assert_eq!(lines[1], "we?b  0123456789ab  running  2.0 KiB/s  100 B  3 s     0 B   1     cannot write x");
+        assert_eq!(
+            lines[2],
+            "db    f             exited   0 B/s      0 B    0 s     0 B   0     cannot read x (61 s ago)"
+        );
+        assert_eq!(lines[3..], ["! state: disk full"]);
     }
 }

@@ -74,7 +74,6 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         slot.unsettled = false;
         self.share_route(ix, &route);
         self.reschedule(ix, now);
-        self.counters.containers.set(self.slots.values().filter(|slot| slot.selected).count() as i64);
     }
 
     /// It is left out and has left its output: its row stays, its files are closed. Wanted again, it is opened as after a

@@ -128,6 +128,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         self.counters.oldest_unread_age_seconds.set(age.as_secs_f64());
         let followed = || self.slots.values().filter(|slot| slot.selected && !slot.leaving);
         let count = |of: &dyn Fn(&Slot<O>) -> usize| followed().map(of).sum::<usize>() as u64;
+        self.counters.containers.set(gauge(count(&|_| 1)));
         self.counters.files_open.set(gauge(self.slots.values().map(|slot| slot.container.lineage.len() as u64).sum()));
         self.counters.files_tracked.set(gauge(count(&|slot| usize::from(!slot.container.lineage.is_empty()))));
         self.counters.open_lines.set(gauge(count(&|slot| slot.container.open_lines())));

@@ -49,7 +49,8 @@ fn the_keys_are_current() {
     // In the order and under the headings of the default file.
     let mut heading = "";
     let mut parts: Vec<(&str, Vec<&str>)> = Vec::new();
-    for line in file.lines() {
+    // Sections stand below all keys, and repeat some of them.
+    for line in file.lines().take_while(|line| !line.starts_with("#[")) {
         if let Some(next) = line.strip_prefix("# --- ") {
             heading = next;
         } else if let Some((key, _)) = line.strip_prefix('#').and_then(|line| line.split_once(" = "))
@@ -117,12 +118,13 @@ fn row(text: &mut String, key: &str, property: &Value) {
 fn metrics() -> String {
     let mut agent = Longshore::new(&repository("tests/fixtures/containers"));
     let address = free_address();
-    agent.start(&["--listen", &address.to_string()]);
+    agent.start(&["--listen", &address.to_string(), "--container-metrics"]);
     let mut metrics = String::new();
     until("it tells its metrics", PATIENCE, || match get(address, "/metrics") {
+        // Those by container come with the first second.
         Some((_, body)) => {
             metrics = body;
-            true
+            metrics.contains("container_name=")
         }
         None => false,
     });
@@ -153,7 +155,8 @@ fn labels(metrics: &str, name: &str) -> String {
             None => values.push((label, vec![value.trim_matches('"')])),
         }
     }
-    let shown = values.iter().map(|(label, values)| match (name.ends_with("build_info"), values.as_slice()) {
+    let is_open = |label: &str| name.ends_with("build_info") || label == "container_name";
+    let shown = values.iter().map(|(label, values)| match (is_open(label), values.as_slice()) {
         (false, values) => format!("`{label}`: {}", values.join(", ")),
         (true, _) => format!("`{label}`"),
     });

@@ -545,6 +545,8 @@ fn drained_before(row: &Row, rung_ix: usize) -> &[Fingerprint] {
             };
             &row.drained[..n_before]
         }
+        // Nothing was read since the ladder began.
+        None if row.ladder.rungs.iter().all(|rung| rung.head.is_none()) => &row.drained,
         None => &[],
     }
 }

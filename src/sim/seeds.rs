@@ -261,6 +261,7 @@ fn damage(world: &mut World, random: &mut Random, id: &str) {
             world.docker.lose_tail(id, random.within(1..=400));
         }
         4 => {
+            world.kill(); // Pages are lost with the power, and no process outlives that.
             world.docker.zero_page(id, random.below(3));
         }
         _ => {

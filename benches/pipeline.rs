@@ -39,6 +39,13 @@ const WORKLOADS: &[Workload] = &[
         flags: &["--threads", "1", "--format", "json"],
     },
     Workload { name: "escapes", containers: 1, megabytes: 256, line: escapes, flags: &["--threads", "1"] },
+    Workload {
+        name: "redact",
+        containers: 1,
+        megabytes: 256,
+        line: plain,
+        flags: &["--threads", "1", "--redact", "email,card,bearer,aws-key,password-pair"],
+    },
     Workload { name: "zstd", containers: 1, megabytes: 256, line: plain, flags: &["--threads", "1", "-c", "zstd"] },
 ];
 

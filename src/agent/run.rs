@@ -151,8 +151,8 @@ fn reload(os: &Unix, agent: &mut RunAgent, settings: &dyn Settings) {
         }
         Err(failure) => {
             agent.counters().reloaded(Err(()));
-            let hint = failure.hint.as_deref().unwrap_or_default();
-            tracing::error!(error = %failure.message, hint, "the new configuration is not taken; the old one stays");
+            let (error, hint) = (&failure.message, failure.hint.as_deref());
+            tracing::error!(%error, hint, "the new configuration is not taken; the old one stays");
         }
     }
     service::ready();

@@ -270,8 +270,8 @@ mod tests {
         ladder.push(rung(2 + 121, true));
         assert_eq!(ladder.epochs.len(), 3);
         ladder.push(rung(2 + 121 + 121, true));
-        assert_eq!(ladder.epochs.len(), 1);
-        assert_eq!(at(&ladder, 0), Some(3), "also below the first epoch that is left");
+        assert_eq!(ladder.epochs.len(), 2, "the one in force, and one before it");
+        assert_eq!(at(&ladder, 0), Some(2), "also below the first epoch that is left");
         assert_eq!(Ladder::default().shape_at(Place { segment: 1, offset: 0 }), None);
     }
 }

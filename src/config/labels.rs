@@ -5,7 +5,7 @@ use crate::config::limits::{
     LABEL_BYTES_MAX, LABEL_LIMIT_MAX, LABEL_LIMIT_MIN, LABEL_LITERAL_BYTES_MAX, LABEL_PATTERN_BYTES_MAX,
 };
 use crate::config::treatment::{Treatment, size};
-use crate::config::{Compression, Format};
+use crate::config::{Compression, Format, printable};
 use crate::discover::container::{
     COMPRESSION_LABEL, ENABLE_LABEL, EXCLUDE_REGEX_LABEL, FILTER_LABEL, LIMIT_LABEL, MAX_FILES_LABEL, TEMPLATE_LABEL,
 };
@@ -16,7 +16,8 @@ use crate::format::{Metadata, Part, Tag, Template};
 /// Applies what is good; gives a line for each label that isn't.
 pub(super) fn apply(treatment: &mut Treatment, metadata: &Metadata) -> Vec<String> {
     let mut bad = Vec::new();
-    let mut blame = |label: &str, why: String| bad.push(format!("{label}: {why}"));
+    // A reason quotes what somebody else typed.
+    let mut blame = |label: &str, why: String| bad.push(format!("{label}: {}", printable(&why)));
     let mut value = |label: &'static str| {
         let value = metadata.label(label)?;
         if value.len() > LABEL_BYTES_MAX {

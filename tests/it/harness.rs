@@ -134,10 +134,16 @@ impl Longshore {
 
     /// Starts `longshore run`. Its own log goes on across starts and is printed when a test fails.
     pub fn start(&mut self, args: &[&str]) {
+        self.start_with(args, &[]);
+    }
+
+    /// And with more in its environment.
+    pub fn start_with(&mut self, args: &[&str], environment: &[(&str, &Path)]) {
         assert!(self.child.is_none(), "the agent runs already");
         let log = fs::OpenOptions::new().create(true).append(true).open(self.own_log()).expect("open the agent's log");
         let child = self
             .command("run", args)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)

@@ -163,3 +163,36 @@ fn an_output_that_was_moved_is_opened_anew() {
     assert_eq!(numbers, (10..20).collect::<Vec<_>>());
     assert_eq!(fs::read_to_string(moved).expect("read it").lines().count(), 10);
 }
+
+#[test]
+fn a_service_manager_hears_of_a_reload() {
+    let root = Root::new();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (file, socket) = (directory.path().join("config.toml"), directory.path().join("notify"));
+    fs::write(&file, "limit = 1000\n").expect("write the file");
+    let manager = std::os::unix::net::UnixDatagram::bind(&socket).expect("bind");
+    manager.set_read_timeout(Some(PATIENCE)).expect("a time");
+    let hears = |word: &str| {
+        let mut said = [0; 1024];
+        loop {
+            let n = manager.recv(&mut said).unwrap_or_else(|error| panic!("{word} is not heard: {error}"));
+            let said = String::from_utf8_lossy(&said[..n]).into_owned();
+            if said.lines().any(|line| line == word) {
+                return said;
+            }
+        }
+    };
+    let mut agent = Longshore::new(root.path());
+    let config = file.to_str().expect("a path");
+    agent.start_with(&["--config", config, "--listen", "none"], &[("NOTIFY_SOCKET", &socket)]);
+    hears("READY=1");
+    for text in ["limit = 2000\n", "limit = what\n"] {
+        fs::write(&file, text).expect("write the file");
+        agent.signal(Signal::HUP);
+        let reloading = hears("RELOADING=1");
+        let time = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
+        assert!(time.is_some_and(|time| time.parse::<u64>().is_ok_and(|usec| usec > 0)), "{reloading}");
+        hears("READY=1");
+    }
+    agent.drain();
+}

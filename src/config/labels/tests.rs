@@ -48,6 +48,7 @@ fn a_bad_one_is_named_and_only_it_is_ignored() {
         ("max-files", "-1", "not a number above zero"),
         ("compression", "rar", "must be none, gzip or zstd"),
         ("template", "{lgo}", "unknown tag {lgo}; did you mean {log}?"),
+        ("template", "{\u{1b}[2J}", "unknown tag {?[2J}"),
         ("template", "{log}{log}", "{log} may stand in it once"),
         ("template", &long, "longer than 1024 bytes"),
         ("filter-regex", "(", "no regular expression"),

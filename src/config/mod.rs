@@ -487,6 +487,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_redacted_is_checked() {
+        assert!(refused("run --redact email,none").contains("none stands alone"));
+        assert!(refused("run --redact emails").contains("did you mean email?"));
+        assert!(refused("run --redact email --format docker").contains("--format docker leaves lines unchanged"));
+        assert!(resolve("run --redact none --format docker").unwrap().base.redaction.is_empty());
+        assert!(!resolve("run --redact email --redact a{1,2}").unwrap().base.redaction.is_empty());
+    }
+
+    #[test]
+    fn what_needs_a_restart_stays_as_it_is() {
+        let (running, next) =
+            (resolve("run --limit 1MB").unwrap(), resolve("run --limit 2MB -o /x --listen 1").unwrap());
+        let (taken, restarts) = running.taken_over(next);
+        assert_eq!(restarts, ["log_path", "listen"]);
+        assert_eq!((taken.base.limit, taken.places, taken.listen), (2_000_000, running.places, Listen::Unasked));
+    }
+
+    #[test]
     fn selections_are_checked() {
         assert!(refused("run -n a[b").contains("invalid glob 'a[b' in --container-names"));
         refused("run --label =x");

@@ -117,6 +117,9 @@ fn redaction(flags: &FilterFlags) -> Result<Redaction, Failure> {
     if typed.iter().all(|typed| *typed == "none") {
         return Ok(Redaction::default());
     }
+    if typed.iter().any(|typed| *typed == "none") {
+        return Err(Failure::usage("cannot use --redact: none stands alone").hint("leave it out, or the others"));
+    }
     let parse = |typed: &&String| {
         typed.parse::<Redactor>().map_err(|why| {
             Failure::usage(format!("cannot use --redact '{}': {why}", printable(typed)))

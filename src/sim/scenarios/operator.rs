@@ -55,6 +55,7 @@ pub const SCENARIOS: &[Scenario] = &[
             world.seconds(2);
             world.move_output("web/web.log");
             world.reopen();
+            world.turns(1); // Until then lines may go into the file that was moved: logrotate knows as much.
             world.say_many(&id, 3, 60);
             world.turns(3);
             world.kill();

@@ -386,6 +386,18 @@ pub struct SelectionFlags {
     #[arg(long, value_name = "YES|NO", value_enum, default_value = "yes")]
     #[arg(env = "LONGSHORE_CONTAINER_LABELS", help_heading = SOURCE)]
     pub container_labels: Switch,
+
+    /// This host's name, for {hostname}: in a container or a pod the system's is another one [default: the system's]
+    #[arg(long, value_name = "NAME", value_parser = parse_hostname)]
+    #[arg(env = "LONGSHORE_HOSTNAME", help_heading = SOURCE)]
+    pub hostname: Option<String>,
+}
+
+impl SelectionFlags {
+    /// `system` is what the kernel calls it.
+    pub fn hostname(&self, system: &str) -> String {
+        self.hostname.clone().unwrap_or_else(|| system.to_owned())
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -573,6 +585,15 @@ fn parse_age(typed: &str) -> Result<Duration, String> {
 }
 
 /// `ADDR:PORT`, or a port alone, which means this machine only: metrics are opened to others on purpose.
+/// It stands in every line of some templates, so it has a bound: that of names in DNS.
+fn parse_hostname(typed: &str) -> Result<String, String> {
+    const BYTES_MAX: usize = 253;
+    match typed.len() {
+        1..=BYTES_MAX if !typed.contains(char::is_control) => Ok(typed.to_owned()),
+        _ => Err(format!("not a name of 1 to {BYTES_MAX} bytes without control characters")),
+    }
+}
+
 fn parse_listen(typed: &str) -> Result<Listen, String> {
     if typed == "none" {
         return Ok(Listen::Off);

@@ -8,11 +8,12 @@ use crate::config::file::{Files, SECTION, Section, Setting, Value};
 use crate::config::sections::{ENABLE, NAME, section_keys};
 
 /// Examples for keys that are unset by default.
-const EXAMPLES: [(&str, &str); 16] = [
+const EXAMPLES: [(&str, &str); 17] = [
     ("container_names", "web,db-*"),
     ("exclude_names", "*-debug"),
     ("label", "tier=front"),
     ("image", "nginx:*"),
+    ("hostname", "node-7"),
     ("filter_regex", "status=5[0-9][0-9]"),
     ("exclude_regex", "GET /healthz"),
     ("stream", "stderr"),

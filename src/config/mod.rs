@@ -169,7 +169,7 @@ impl Config {
             places: Places::resolve(&flags.places, &host.working_dir)?,
             needed: Needed::new(base.template.tags().chain(path_template.tags()), selection.labels()),
             selection,
-            hostname: host.hostname.clone(),
+            hostname: flags.selection.hostname(&host.hostname),
             from: flags.from,
             base,
             sections: Sections::default(),
@@ -264,7 +264,7 @@ impl ContainersConfig {
             places: Places::resolve(&flags.places, &host.working_dir)?,
             needed: Needed::new([], selection.labels()),
             selection,
-            hostname: host.hostname.clone(),
+            hostname: flags.selection.hostname(&host.hostname),
             json: flags.json,
         })
     }

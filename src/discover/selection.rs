@@ -270,6 +270,7 @@ mod tests {
             label: list(label),
             image: list(image),
             container_labels: Switch::Yes,
+            hostname: None,
         };
         Selection::parse(&flags, Some(OTHER.to_owned())).unwrap()
     }

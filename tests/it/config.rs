@@ -94,6 +94,22 @@ fn what_config_prints_passes_check() {
     assert_eq!(schema["additionalProperties"], false);
 }
 
+/// In a pod the system's name is the pod's, which is another one after each update.
+#[test]
+fn a_host_may_be_called_otherwise() {
+    let root = Root::new();
+    root.container('a', "web", "2026-11-25T00:00:00Z").lines(0, 3);
+    let agent = Longshore::new(root.path());
+    let files = Files::new("hostname = 'node-7'\ntemplate = '{hostname} {log}'\n");
+    let config = ["--config", files.path().to_str().expect("a path")].map(str::to_owned);
+    let config: Vec<&str> = config.iter().map(String::as_str).collect();
+    let done = agent.backfill(&[config.as_slice(), &["--progress=never"]].concat());
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    assert!(agent.outputs("web").split_inclusive(|byte| *byte == b'\n').all(|line| line.starts_with(b"node-7 ")));
+    assert_eq!(agent.tell("verify", &config).status.code(), Some(0));
+    assert_eq!(agent.tell("verify", &[]).status.code(), Some(0), "what was written with it is told by the journal");
+}
+
 /// The lines of an output that `web` wrote, by number.
 fn numbers(agent: &Longshore) -> Vec<usize> {
     let outputs = text(&agent.outputs("web"));

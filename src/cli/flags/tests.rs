@@ -230,3 +230,11 @@ fn log_levels() {
         refused(&format!("--log-level {typed}"));
     }
 }
+
+#[test]
+fn a_host_may_be_called_otherwise() {
+    assert_eq!(run("--hostname node-7").selection.hostname("pod-x"), "node-7");
+    assert_eq!(run("").selection.hostname("pod-x"), "pod-x");
+    assert!(refused(&format!("--hostname {}", "n".repeat(254))).contains("not a name of 1 to 253 bytes"));
+    refused("--hostname=");
+}

@@ -76,28 +76,36 @@ fn the_keys_are_current() {
         if told_of.contains(&key.as_str()) {
             continue;
         }
-        let inner =
-            table(property, &schema).unwrap_or_else(|| panic!("{key} is neither a key nor a table: {property}"));
         let _ = write!(text, "### {key}\n\n{}\n\n", property["description"].as_str().unwrap_or_default());
-        let _ = write!(text, "| key | default | meaning |\n|---|---|---|\n");
-        for (key, property) in inner {
-            row(&mut text, &key, &property);
+        let tables = tables(key, property);
+        assert!(!tables.is_empty(), "{key} is neither a key nor a table: {property}");
+        for (heading, keys) in tables {
+            let _ = write!(text, "{heading}\n\n| key | default | meaning |\n|---|---|---|\n");
+            for (key, property) in keys {
+                row(&mut text, key, property);
+            }
+            text.push('\n');
         }
-        text.push('\n');
     }
     check("docs/configuration.md", "keys", &text);
 }
 
-/// The keys of a table, of each in a list of tables, or of each in a table of them.
-fn table(property: &Value, schema: &Value) -> Option<Vec<(String, Value)>> {
-    if let Some(name) = property["$ref"].as_str() {
-        return table(schema.pointer(name.trim_start_matches('#'))?, schema);
-    }
-    if let Some(keys) = property["properties"].as_object() {
-        return Some(keys.iter().map(|(key, property)| (key.clone(), property.clone())).collect());
-    }
-    let inner = [&property["items"], &property["additionalProperties"]];
-    inner.into_iter().filter(|inner| inner.is_object()).find_map(|inner| table(inner, schema))
+/// The tables that may stand under a key, each as a file would begin it, with its keys: one, a list of them, or one for
+/// each name, of which there may be several types.
+fn tables<'s>(key: &str, property: &'s Value) -> Vec<(String, &'s serde_json::Map<String, Value>)> {
+    let named = &property["additionalProperties"];
+    let (begin, shapes) = match (property["items"].is_object(), &named["oneOf"]) {
+        (true, _) => (format!("[[{key}]]"), vec![&property["items"]]),
+        (_, Value::Array(types)) => (format!("[{key}.NAME]"), types.iter().collect()),
+        _ if named.is_object() => (format!("[{key}.NAME]"), vec![named]),
+        _ => (format!("[{key}]"), vec![property]),
+    };
+    let keys = |shape: &'s Value| Some((shape, shape["properties"].as_object()?));
+    let heading = |shape: &Value| match shape["properties"]["type"]["const"].as_str() {
+        Some(of_type) => format!("`{begin}` with `type = \"{of_type}\"`"),
+        None => format!("`{begin}`"),
+    };
+    shapes.into_iter().filter_map(keys).map(|(shape, keys)| (heading(shape), keys)).collect()
 }
 
 fn row(text: &mut String, key: &str, property: &Value) {

@@ -22,6 +22,8 @@ pub mod discover;
 pub mod filter;
 /// A record into bytes.
 pub mod format;
+/// Sinks beside the files, each with a reader and a memory of its own.
+pub mod forward;
 /// What could not be delivered.
 pub mod loss;
 /// The same agent on a machine that fails on command.

@@ -43,6 +43,8 @@ impl Hints {
 #[derive(Clone, Debug, Default)]
 pub struct Inbox {
     shared: Arc<Shared>,
+    /// Others that read the same logs: what is hinted here is hinted there.
+    followers: Arc<[Inbox]>,
 }
 
 #[derive(Debug, Default)]
@@ -56,8 +58,14 @@ impl Inbox {
         Inbox::default()
     }
 
+    /// Hints are passed on to these; what only concerns the one who waits here is not.
+    pub fn followed_by(followers: Vec<Inbox>) -> Inbox {
+        Inbox { followers: followers.into(), ..Inbox::default() }
+    }
+
     /// Something may have changed in the container directory of this name.
     pub fn hint(&self, directory: &OsStr) {
+        self.followers.iter().for_each(|follower| follower.hint(directory));
         self.leave(|hints| {
             if hints.rescan || hints.directories.contains(directory) {
                 return;
@@ -73,16 +81,19 @@ impl Inbox {
 
     /// Container directories came or went.
     pub fn hint_root(&self) {
+        self.followers.iter().for_each(Inbox::hint_root);
         self.leave(|hints| hints.root = true);
     }
 
     /// Hints may have been lost.
     pub fn rescan(&self) {
+        self.followers.iter().for_each(Inbox::rescan);
         self.leave(|hints| hints.rescan = true);
     }
 
     /// The kernel dropped events.
     pub fn overflowed(&self) {
+        self.followers.iter().for_each(Inbox::rescan);
         self.leave(|hints| {
             hints.rescan = true;
             hints.overflows += 1;
@@ -174,6 +185,21 @@ mod tests {
         assert!(hints.rescan && hints.directories.is_empty());
         inbox.hint(OsStr::new("after"));
         assert_eq!(inbox.wait(LONG).directories.len(), 1);
+    }
+
+    #[test]
+    fn followers_get_the_hints_and_nothing_else() {
+        let follower = Inbox::new();
+        let inbox = Inbox::followed_by(vec![follower.clone()]);
+        inbox.wake();
+        inbox.stop();
+        assert!(follower.wait(Duration::ZERO).is_empty());
+        inbox.hint(OsStr::new("aa"));
+        inbox.hint_root();
+        inbox.overflowed();
+        let hints = follower.wait(LONG);
+        assert!(hints.root && hints.rescan && hints.overflows == 0);
+        assert!(!follower.is_stopped());
     }
 
     #[test]

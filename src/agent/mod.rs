@@ -14,7 +14,7 @@ pub(crate) mod commits;
 mod ending;
 mod pace;
 mod reload;
-mod roster;
+pub(crate) mod roster;
 mod routes;
 pub mod status;
 mod telling;

@@ -576,32 +576,13 @@ fn note_gap<O: Os>(turn: &mut Turn<'_, O>, container: &Container<O>) {
 
 /// The incarnation that holds the rung's bytes where the rung says.
 fn find_source<O: Os>(os: &O, lineage: &mut Lineage<O>, rung: &Rung) -> io::Result<Option<Source>> {
-    let Some(head) = rung.head else {
-        return Ok(None);
-    };
-    let source = |generation_ix| Source {
+    let found = lineage.find(os, rung.head, rung.offset, rung.tail)?;
+    Ok(found.map(|generation_ix| Source {
         generation_ix,
         offset: rung.offset,
         tail: rung.tail,
         unfinished: rung.unfinished.clone(),
-    };
-    let mut is_there = false;
-    for (generation_ix, generation) in lineage.generations_mut().enumerate() {
-        is_there |= generation.head == Some(head);
-        if generation.head == Some(head) && generation.proves(os, rung.offset, rung.tail)? {
-            return Ok(Some(source(generation_ix)));
-        }
-    }
-    // Its first page may have been lost since; a line at this very place, with its time, tells as much. NULs don't.
-    let Some(tail) = rung.tail.filter(|tail| !is_there && !tail.is_of_nuls()) else {
-        return Ok(None);
-    };
-    for (generation_ix, generation) in lineage.generations_mut().enumerate() {
-        if !generation.is_compressed() && generation.proves(os, rung.offset, Some(tail))? {
-            return Ok(Some(source(generation_ix)));
-        }
-    }
-    Ok(None)
+    }))
 }
 
 /// The newest rung's incarnation is gone, or had no line yet. All that was drained lies below the rung, so it goes on

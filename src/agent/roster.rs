@@ -310,7 +310,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
 }
 
 /// Whether a container's own files told its name.
-pub(super) enum Named {
+pub(crate) enum Named {
     Yes,
     /// Its directory is there before its files: without a log there is nothing to name yet.
     NotYet,
@@ -324,7 +324,7 @@ pub(super) enum Named {
 }
 
 /// Reads config.v2.json and hostconfig.json. Without a name the short id takes its place.
-pub(super) fn read_facts<O: Os>(os: &O, hostname: &str, needed: &Needed, id: &str, directory: &Path) -> (Facts, Named) {
+pub(crate) fn read_facts<O: Os>(os: &O, hostname: &str, needed: &Needed, id: &str, directory: &Path) -> (Facts, Named) {
     let config = match read_whole(os, &directory.join(CONFIG)) {
         Ok(bytes) => ContainerConfig::parse(id, hostname, needed, &bytes).map_err(|error| (error.to_string(), false)),
         Err(error) => {

@@ -13,7 +13,9 @@ use crate::agent::{Agent, Mode, Parts, Remembered, remember};
 use crate::checkpoint::codec;
 use crate::checkpoint::store::{Opened, SledStore, StoreError};
 use crate::cli::{Exit, Failure};
+use crate::config::current::Current;
 use crate::config::{Config, LISTEN_DEFAULT, Listen};
+use crate::forward::thread::{Running, Shared};
 use crate::loss::Ledger;
 use crate::sink::journal;
 use crate::sink::tidy::Chore;
@@ -50,7 +52,8 @@ pub fn run(config: Config, settings: &dyn Settings) -> Result<Exit, Failure> {
     let report = listen(config.listen)?;
     let opening = Opening::new(os, config)?;
     let config = opening.config.clone();
-    let inbox = Inbox::new();
+    let sink_inboxes: Vec<Inbox> = config.sinks.iter().map(|_| Inbox::new()).collect();
+    let inbox = Inbox::followed_by(sink_inboxes.clone());
     let (tidier, tidy_handle) = tidy_thread(&opening)?;
     let watcher = Watch::new(inbox.clone());
     opening.counters.watch_mode.set(if watcher.poll_reason().is_none() { WatchMode::Inotify } else { WatchMode::Poll });
@@ -64,7 +67,8 @@ pub fn run(config: Config, settings: &dyn Settings) -> Result<Exit, Failure> {
         )
         .caused_by(&error)
     })?;
-    let net = net.start(&opening, inbox.clone(), Some(control), report)?;
+    let runtime = net.runtime.handle().clone();
+    let net = net.start(&opening, inbox.clone(), sink_inboxes.clone(), Some(control), report)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         containers_dir = %config.places.containers_dir.display(),
@@ -75,6 +79,9 @@ pub fn run(config: Config, settings: &dyn Settings) -> Result<Exit, Failure> {
         "started"
     );
     service::ready();
+    let ledger = Ledger::resume(&opening.remembered.pairs);
+    let current = Current::new(opening.config.clone());
+    let sinks = start_sinks(&opening, runtime, &sink_inboxes, &ledger, &inbox, Mode::Run, &current)?;
     let Opening { os, counters, health, remembered, commits, commit_handle, _locks, .. } = opening;
     let parts = Parts {
         os,
@@ -85,11 +92,16 @@ pub fn run(config: Config, settings: &dyn Settings) -> Result<Exit, Failure> {
         counters,
         health,
         sequence: remembered.next_sequence(),
-        ledger: Ledger::resume(&remembered.pairs),
+        ledger,
     };
     drop(commits);
     let mut agent = Agent::new(parts, Mode::Run, remembered, None);
-    follow(&os, &mut agent, &inbox, &questions, settings);
+    let reloading = Reloading { settings, current: &current, inboxes: &sink_inboxes };
+    follow(&os, &mut agent, &inbox, &questions, &reloading);
+    sink_inboxes.iter().for_each(Inbox::stop);
+    for (sink, why) in sinks.join() {
+        tracing::warn!(%sink, "{why}; they go on from the logs at the next start");
+    }
     drop(agent); // The last client: the commit thread closes the store and ends.
     join(commit_handle);
     // Compression may take longer than whoever stops us waits. It ends with the process; what it leaves is cleaned at start.
@@ -109,7 +121,14 @@ pub trait Settings {
     fn take_log_level(&self, config: &Config);
 }
 
-fn follow(os: &Unix, agent: &mut RunAgent, inbox: &Inbox, questions: &Questions, settings: &dyn Settings) {
+/// Where new settings come from, and who besides the agent looks at them.
+struct Reloading<'a> {
+    settings: &'a dyn Settings,
+    current: &'a Current,
+    inboxes: &'a [Inbox],
+}
+
+fn follow(os: &Unix, agent: &mut RunAgent, inbox: &Inbox, questions: &Questions, reloading: &Reloading<'_>) {
     let mut hints = Hints::default();
     let mut stop_at = None;
     loop {
@@ -130,22 +149,25 @@ fn follow(os: &Unix, agent: &mut RunAgent, inbox: &Inbox, questions: &Questions,
             agent.reopen_outputs();
         }
         if hints.reload && !hints.stop {
-            reload(os, agent, settings);
+            reload(os, agent, reloading);
         }
     }
 }
 
 /// Other settings if they are sound, or else those of before.
-fn reload(os: &Unix, agent: &mut RunAgent, settings: &dyn Settings) {
+fn reload(os: &Unix, agent: &mut RunAgent, reloading: &Reloading<'_>) {
     service::reloading();
-    match settings.read() {
+    match reloading.settings.read() {
         Ok(config) => {
             let (config, restarts) = agent.config().taken_over(config);
             for setting in restarts {
                 tracing::warn!(setting, "changed, but counts only after a restart");
             }
-            settings.take_log_level(&config);
-            agent.reload(Arc::new(config));
+            reloading.settings.take_log_level(&config);
+            let config = Arc::new(config);
+            reloading.current.set(config.clone());
+            reloading.inboxes.iter().for_each(Inbox::wake);
+            agent.reload(config);
             agent.counters().reloaded(Ok(os.wall_ns()));
             tracing::info!("configuration reloaded");
         }
@@ -167,7 +189,9 @@ pub fn backfill(config: Config) -> Result<Exit, Failure> {
     let report = listen(config.listen)?;
     let opening = Opening::new(os, config)?;
     let stop = Inbox::new();
-    let net = net.start(&opening, stop.clone(), None, report)?;
+    let runtime = net.runtime.handle().clone();
+    let sink_inboxes: Vec<Inbox> = opening.config.sinks.iter().map(|_| Inbox::new()).collect();
+    let net = net.start(&opening, stop.clone(), sink_inboxes.clone(), None, report)?;
     let rows: Vec<_> =
         codec::rows(&opening.remembered.pairs).0.into_iter().map(|(row, _)| (row.id, row.route)).collect();
     let shares = plan(&opening.os, &opening.config, &rows);
@@ -175,6 +199,17 @@ pub fn backfill(config: Config) -> Result<Exit, Failure> {
     let total_max = opening.config.max_total_bytes;
     let sequence = opening.remembered.next_sequence();
     let ledger = Ledger::resume(&opening.remembered.pairs);
+    // They read what is there and end, as the files do.
+    sink_inboxes.iter().for_each(Inbox::stop);
+    let sinks = start_sinks(
+        &opening,
+        runtime,
+        &sink_inboxes,
+        &ledger,
+        &stop,
+        Mode::Backfill,
+        &Current::new(opening.config.clone()),
+    )?;
     let mut handles = Vec::new();
     for share in shares {
         let inbox = Inbox::new();
@@ -225,6 +260,7 @@ pub fn backfill(config: Config) -> Result<Exit, Failure> {
             Err(_) => return Err(Failure::new(Exit::Failed, "a thread ended by a panic; see above")),
         }
     }
+    let left = sinks.join();
     let Opening { counters, commits, commit_handle, .. } = opening;
     drop(commits);
     join(commit_handle);
@@ -238,7 +274,10 @@ pub fn backfill(config: Config) -> Result<Exit, Failure> {
     if interrupted {
         troubles.push(("backfill".to_owned(), "interrupted; run it again to go on from here".to_owned()));
     }
-    Ok(summary(&counters, &troubles))
+    let owed = !left.is_empty() && troubles.is_empty();
+    troubles.extend(left.into_iter().map(|(sink, why)| (format!("sink {sink}"), why)));
+    let exit = summary(&counters, &troubles);
+    Ok(if owed && counters.lost_bytes.total() == 0 { Exit::Held } else { exit })
 }
 
 fn summary(counters: &Counters, troubles: &[(String, String)]) -> Exit {
@@ -380,6 +419,31 @@ fn listen(wanted: Listen) -> Result<Option<Report>, Failure> {
     }
 }
 
+fn start_sinks(
+    opening: &Opening,
+    runtime: tokio::runtime::Handle,
+    inboxes: &[Inbox],
+    ledger: &Ledger,
+    end: &Inbox,
+    mode: Mode,
+    current: &Current,
+) -> Result<Running, Failure> {
+    let shared = Shared {
+        config: &opening.config,
+        current: current.clone(),
+        mode,
+        counters: &opening.counters,
+        health: &opening.health,
+        commits: &opening.commits,
+        ledger,
+        pairs: &opening.remembered.pairs,
+        runtime,
+        inboxes,
+        end: end.clone(),
+    };
+    Running::start(&shared).map_err(|error| Failure::new(Exit::Failed, "cannot start a thread").caused_by(&error))
+}
+
 fn tidy_thread(opening: &Opening) -> Result<(TidyThread, std::thread::JoinHandle<()>), Failure> {
     TidyThread::start(opening.os).map_err(|error| Failure::new(Exit::Failed, "cannot start a thread").caused_by(&error))
 }
@@ -412,6 +476,7 @@ impl Net {
         self,
         opening: &Opening,
         inbox: Inbox,
+        sinks: Vec<Inbox>,
         control: Option<Control>,
         report: Option<Report>,
     ) -> Result<NetThread, Failure> {
@@ -425,12 +490,12 @@ impl Net {
                     Asked::Drain(signal) => {
                         tracing::info!(signal, "draining");
                         service::stopping();
-                        inbox.stop();
+                        sinks.iter().chain([&inbox]).for_each(Inbox::stop);
                     }
                     Asked::Reload if mode == Mode::Run => inbox.reload(),
                     Asked::Reload => {
                         tracing::info!(signal = "SIGHUP", "draining"); // The terminal of a backfill is gone.
-                        inbox.stop();
+                        sinks.iter().chain([&inbox]).for_each(Inbox::stop);
                     }
                     Asked::Reopen => inbox.reopen(),
                 }));

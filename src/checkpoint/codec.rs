@@ -1,6 +1,9 @@
 //! Rows as bytes: a version, the row by postcard, a CRC32C. Values of the store stay small, so a long row is cut into
 //! parts under numbered keys, written in one batch.
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::checkpoint::Row;
 use crate::checkpoint::older::RowV2;
 use crate::config::limits::VALUE_BYTES_MAX;
@@ -32,7 +35,11 @@ pub enum CodecError {
 
 /// The changes that put `row` in the store; `n_parts_before` parts stand there now.
 pub fn put(row: &Row, n_parts_before: usize) -> (Vec<Change>, usize) {
-    let bytes = encode(row);
+    put_bytes(&encode(row), n_parts_before, |part_ix| key(&row.id, part_ix))
+}
+
+/// The same for any bytes; `key` names the parts.
+pub(crate) fn put_bytes(bytes: &[u8], n_parts_before: usize, key: impl Fn(usize) -> Vec<u8>) -> (Vec<Change>, usize) {
     let parts: Vec<&[u8]> = bytes.chunks(VALUE_BYTES_MAX - 1).collect();
     let n_parts = parts.len();
     let mut changes: Vec<Change> = Vec::with_capacity(n_parts);
@@ -40,10 +47,10 @@ pub fn put(row: &Row, n_parts_before: usize) -> (Vec<Change>, usize) {
         let mut value = Vec::with_capacity(part.len() + 1);
         value.push(u8::from(ix + 1 < n_parts)); // 1: another part follows.
         value.extend_from_slice(part);
-        changes.push((key(&row.id, ix), Some(value)));
+        changes.push((key(ix), Some(value)));
     }
     for ix in n_parts..n_parts_before {
-        changes.push((key(&row.id, ix), None));
+        changes.push((key(ix), None));
     }
     (changes, n_parts)
 }
@@ -72,7 +79,8 @@ pub fn rows(pairs: &[(Vec<u8>, Vec<u8>)]) -> (Vec<Parted>, Vec<(String, CodecErr
     (rows, bad)
 }
 
-fn join(parts: &[&(Vec<u8>, Vec<u8>)]) -> Result<Vec<u8>, CodecError> {
+/// The bytes that were put as these parts, in the order of their keys.
+pub(crate) fn join(parts: &[&(Vec<u8>, Vec<u8>)]) -> Result<Vec<u8>, CodecError> {
     let mut bytes = Vec::new();
     for (ix, (_, value)) in parts.iter().enumerate() {
         let Some((more, part)) = value.split_first() else {
@@ -90,13 +98,25 @@ fn join(parts: &[&(Vec<u8>, Vec<u8>)]) -> Result<Vec<u8>, CodecError> {
 }
 
 pub fn encode(row: &Row) -> Vec<u8> {
-    let mut bytes = postcard::to_extend(row, vec![VERSION]).expect("a row is plain data");
+    encode_as(VERSION, row)
+}
+
+pub fn decode(bytes: &[u8]) -> Result<Row, CodecError> {
+    match bytes.first() {
+        Some(2) => decode_as::<RowV2>(2, bytes).map(RowV2::into),
+        _ => decode_as(VERSION, bytes),
+    }
+}
+
+/// A version, the value, and a checksum.
+pub(crate) fn encode_as<T: Serialize>(version: u8, value: &T) -> Vec<u8> {
+    let mut bytes = postcard::to_extend(value, vec![version]).expect("a row is plain data");
     let crc = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&crc.to_le_bytes());
     bytes
 }
 
-pub fn decode(bytes: &[u8]) -> Result<Row, CodecError> {
+pub(crate) fn decode_as<T: DeserializeOwned>(version: u8, bytes: &[u8]) -> Result<T, CodecError> {
     let Some((body, crc)) = bytes.split_last_chunk::<CRC_BYTES>() else {
         return Err(CodecError::Incomplete);
     };
@@ -104,11 +124,10 @@ pub fn decode(bytes: &[u8]) -> Result<Row, CodecError> {
         return Err(CodecError::Checksum);
     }
     match body.split_first() {
-        Some((&VERSION, row)) => postcard::from_bytes(row).map_err(|error| CodecError::Shape(error.to_string())),
-        Some((2, row)) => {
-            postcard::from_bytes(row).map(RowV2::into).map_err(|error| CodecError::Shape(error.to_string()))
+        Some((&found, row)) if found == version => {
+            postcard::from_bytes(row).map_err(|error| CodecError::Shape(error.to_string()))
         }
-        Some((version, _)) => Err(CodecError::Version(*version)),
+        Some((found, _)) => Err(CodecError::Version(*found)),
         None => Err(CodecError::Incomplete),
     }
 }

@@ -10,6 +10,7 @@ use bytesize::ByteSize;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 
+use crate::cli::forward_flags::ForwardFlags;
 use crate::config::limits::{MAX_LINE_BYTES_MAX, MAX_LINE_BYTES_MIN, THREADS_MAX};
 use crate::config::{Compression, Format, From, Listen, LogFormat, Progress, StreamName};
 use crate::filter::Pattern;
@@ -159,6 +160,9 @@ pub struct AgentFlags {
     #[arg(long, value_name = "D", value_parser = parse_age, default_value = "30s")]
     #[arg(env = "LONGSHORE_SHUTDOWN_TIMEOUT", help_heading = STATE)]
     pub shutdown_timeout: Duration,
+
+    #[command(flatten)]
+    pub forward: ForwardFlags,
 
     #[command(flatten)]
     pub own_logs: OwnLogFlags,

@@ -11,7 +11,7 @@ use crate::cli::flags::{AgentFlags, BackfillFlags, Cli, Command};
 use crate::cli::{Exit, Failure};
 use crate::config::file::{Files, Setting, Value, refused};
 use crate::config::sections::Sections;
-use crate::config::{Config, Host};
+use crate::config::{Config, Host, sinks};
 
 /// Flags that are no keys: they choose the file, or shape what one command prints.
 const NO_KEYS: [&str; 3] = ["config", "help", "json"];
@@ -65,6 +65,7 @@ impl Layers {
         };
         let files = read(given)?;
         files.settings.iter().try_for_each(check)?;
+        files.sinks.values().try_for_each(sinks::check)?;
         let layered = parse(under(Cli::command(), &files))?;
         Layers::of(words, layered, files)
     }
@@ -78,12 +79,14 @@ impl Layers {
     /// What `run` would do.
     pub fn run_config(&self, flags: &AgentFlags, host: &Host) -> Result<Config, Failure> {
         let config = Config::for_run(flags, host).and_then(|config| config.with_sections(&self.sections));
-        config.map_err(|failure| self.blame(failure, host))
+        let config = config.map_err(|failure| self.blame(failure, host))?;
+        config.with_sinks(&self.files.sinks, &flags.forward, host)
     }
 
     pub fn backfill_config(&self, flags: &BackfillFlags, host: &Host) -> Result<Config, Failure> {
         let config = Config::for_backfill(flags, host).and_then(|config| config.with_sections(&self.sections));
-        config.map_err(|failure| self.blame(failure, host))
+        let config = config.map_err(|failure| self.blame(failure, host))?;
+        config.with_sinks(&self.files.sinks, &flags.agent.forward, host)
     }
 
     /// Each key's value in words, and where it came from.

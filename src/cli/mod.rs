@@ -2,11 +2,13 @@
 
 pub mod exit;
 pub mod flags;
+pub mod forward_flags;
 pub mod healthcheck;
 pub mod layers;
 pub mod ledger;
 pub mod manual;
 pub mod shown;
+mod shown_sinks;
 pub mod state;
 pub mod status;
 pub mod stored;

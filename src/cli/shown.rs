@@ -3,12 +3,18 @@
 use serde_json::{Map, json};
 
 use crate::cli::layers::{Key, Layers, keys};
+use crate::cli::shown_sinks;
 use crate::cli::{Exit, Failure, print};
 use crate::config::file::{Files, SECTION, Section, Setting, Value};
 use crate::config::sections::{ENABLE, NAME, section_keys};
 
 /// Examples for keys that are unset by default.
-const EXAMPLES: [(&str, &str); 17] = [
+const EXAMPLES: [(&str, &str); 22] = [
+    ("endpoint", "https://logs.example.com/ingest"),
+    ("batch", "200"),
+    ("wait", "2s"),
+    ("workers", "4"),
+    ("queue", "64MiB"),
     ("container_names", "web,db-*"),
     ("exclude_names", "*-debug"),
     ("label", "tier=front"),
@@ -56,6 +62,7 @@ pub fn effective(layers: &Layers) -> Result<Exit, Failure> {
     };
     let mut text: String = layers.origins().into_iter().map(line).collect();
     text.extend(layers.files.sections.iter().map(section));
+    text += &shown_sinks::effective(layers.files.sinks.values());
     print(text.as_bytes());
     Ok(Exit::Done)
 }
@@ -113,7 +120,7 @@ fn default_file() -> String {
     for key in section_keys() {
         text += &format!("#{} = {}\n", key.id(), value(&key));
     }
-    text
+    text + &shown_sinks::default_sections()
 }
 
 fn value(key: &Key) -> String {
@@ -124,7 +131,7 @@ fn value(key: &Key) -> String {
     quoted(&key.default().or_else(example).unwrap_or_default())
 }
 
-fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     toml::Value::String(value.to_owned()).to_string()
 }
 
@@ -132,7 +139,7 @@ fn help(key: &Key) -> String {
     key.arg.get_help().map(ToString::to_string).unwrap_or_default()
 }
 
-fn wrapped(text: &str) -> Vec<String> {
+pub(super) fn wrapped(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
@@ -146,6 +153,7 @@ fn wrapped(text: &str) -> Vec<String> {
 fn schema_value() -> serde_json::Value {
     let mut properties: Map<_, _> = keys().iter().map(|key| (key.id(), property(key))).collect();
     properties.insert(SECTION.to_owned(), section_schema());
+    properties.insert("sinks".to_owned(), shown_sinks::schema());
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "longshore configuration",
@@ -228,6 +236,7 @@ mod tests {
         let all = layers(&uncommented()).unwrap_or_else(|failure| panic!("{failure}"));
         assert_eq!(all.files.settings.len(), keys().len());
         assert_eq!(all.files.sections[0].settings.len(), section_keys().len() + 2);
+        assert_eq!(all.files.sinks.len(), crate::sink::registry::KINDS.len());
     }
 
     #[test]

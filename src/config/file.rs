@@ -1,6 +1,7 @@
 //! The configuration's files: TOML whose keys are the flags' names, each value with the file and line it stands in.
 //! Knows nothing of what a key means.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::cli::{Exit, Failure};
+use crate::config::sink_options::SinkTable;
+use crate::config::sinks;
 use crate::sys::Os;
 use crate::sys::places::real_path;
 
@@ -16,6 +19,8 @@ use crate::sys::places::real_path;
 pub const DEFAULT_FILE: &str = "/etc/longshore/config.toml";
 /// Beside it: more files, in the order of their names, each above those before.
 const MORE: &str = "conf.d";
+/// The table of tables of sinks.
+const SINKS: &str = "sinks";
 /// A configuration of 5,000 sections takes less.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -61,6 +66,8 @@ pub struct Files {
     pub settings: Vec<Setting>,
     /// Of all files, in their order.
     pub sections: Vec<Section>,
+    /// `[sinks.NAME]`, by name.
+    pub sinks: BTreeMap<String, SinkTable>,
 }
 
 /// The key of sections.
@@ -98,22 +105,26 @@ impl Files {
 
     /// Puts one file above what is there.
     pub fn add(&mut self, file: &Path, text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<(), Failure> {
-        let at = |offset: usize| At {
+        let at_offset = |offset: usize| At {
             file: file.to_owned(),
             line: 1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count(),
         };
         let table = DeTable::parse(text).map_err(|error| {
             let message = error.message().lines().next().unwrap_or("no TOML").to_owned();
-            refused(&at(error.span().map_or(0, |span| span.start)), message)
+            refused(&at_offset(error.span().map_or(0, |span| span.start)), message)
         })?;
         for (key, value) in table.get_ref() {
             let key_at = key.span().start;
             let key: &str = key.get_ref();
             if key == SECTION {
-                self.sections.extend(sections(value, key_at, &at, variable)?);
+                self.sections.extend(sections(value, key_at, &at_offset, variable)?);
                 continue;
             }
-            let at = at(key_at);
+            if key == SINKS {
+                sinks::add_tables(&mut self.sinks, value, &at_offset, &|value| value_of(value, variable))?;
+                continue;
+            }
+            let at = at_offset(key_at);
             let value = value_of(value, variable).map_err(|why| refused(&at, format!("cannot use {key}: {why}")))?;
             self.settings.retain(|setting| setting.key != key);
             self.settings.push(Setting { key: key.to_owned(), value, at });

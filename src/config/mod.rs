@@ -1,9 +1,12 @@
 //! What we will do: flags resolved and checked, once, before anything is opened.
 
+pub mod current;
 pub mod file;
 mod labels;
 pub mod limits;
 pub mod sections;
+pub mod sink_options;
+pub mod sinks;
 pub mod treatment;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -69,6 +72,9 @@ pub struct Config {
     pub listen: Listen,
     /// Metrics may name containers.
     pub container_metrics: bool,
+
+    /// Beside the files.
+    pub sinks: Vec<sinks::Sink>,
 }
 
 /// Where /metrics and its neighbours are served when nobody says otherwise: on this host only.
@@ -185,6 +191,7 @@ impl Config {
             log_format: flags.own_logs.log_format,
             listen: flags.own_logs.listen.unwrap_or(Listen::Unasked),
             container_metrics: flags.own_logs.container_metrics,
+            sinks: Vec::new(),
         })
     }
 
@@ -239,8 +246,10 @@ impl Config {
         keep("from", self.from == next.from);
         keep("listen", self.listen == next.listen);
         keep("log_format", self.log_format == next.log_format);
+        keep("sinks", self.sinks == next.sinks);
         let config = Config {
             places: self.places.clone(),
+            sinks: self.sinks.clone(),
             from: self.from,
             listen: self.listen,
             log_format: self.log_format,

@@ -39,7 +39,7 @@ pub(super) fn append(record: &RecordView<'_>, constants: &[u8], out: &mut Vec<u8
     out.push(b'}');
 }
 
-fn append_string(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn append_string(text: &str, out: &mut Vec<u8>) {
     // No early exit, so that the compiler looks at many bytes at once: two thirds faster on long texts than serde_json.
     let is_plain = text.bytes().fold(true, |is_plain, byte| is_plain & (byte >= 0x20 && byte != b'"' && byte != b'\\'));
     if is_plain {

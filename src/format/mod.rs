@@ -8,6 +8,7 @@ use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use json::append_string;
 pub use metadata::{Metadata, VALUE_BYTES_MAX};
 pub use template::{Part, Tag, Template, TemplateError};
 

@@ -3,6 +3,7 @@
 
 #[allow(dead_code, unused_imports, reason = "whole machines: no story needs all of them")]
 pub mod docker;
+pub mod forward;
 pub mod oracle;
 #[allow(dead_code, reason = "whole machines: no story needs all of them")]
 pub mod os;

@@ -673,7 +673,7 @@ impl World {
     }
 }
 
-fn config(flags: &str) -> Arc<Config> {
+pub(super) fn config(flags: &str) -> Arc<Config> {
     let line = format!("longshore run --containers-dir {CONTAINERS} --log-path {OUT} --state-dir {STATE}");
     // `~` stands for a blank within a word.
     let words = line.split_whitespace().chain(flags.split_whitespace()).map(|word| word.replace('~', " "));

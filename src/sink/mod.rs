@@ -2,11 +2,15 @@
 //! place where the next byte belongs.
 
 pub mod align;
+pub mod delivery;
 pub mod existing;
 pub mod file;
+pub mod http;
 pub mod journal;
+pub mod registry;
 pub mod rolling;
 pub mod rotate;
+pub mod stdout;
 pub mod suffix;
 pub mod tidy;
 

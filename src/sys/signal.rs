@@ -64,6 +64,12 @@ impl Signals {
     }
 }
 
+/// Whether standard output is a pipe: when its reader is gone, whoever made it is done with us.
+pub fn stdout_is_a_pipe() -> bool {
+    rustix::fs::fstat(std::io::stdout())
+        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! One container's log through all its incarnations: what a file is, where it goes on, what became of it.
 //! Knows nothing of what the lines mean.
 
+mod found;
 pub mod identity;
 pub mod lineage;
 pub mod source;

@@ -4,6 +4,7 @@
 mod containers;
 pub mod report;
 pub mod said;
+pub mod sinks;
 
 pub use containers::{ByContainer, Standing};
 pub use report::Health;
@@ -487,6 +488,14 @@ impl Make<'_> {
         let family: IntCounterVec = self.register(IntCounterVec::new(opts(name, help), &[L::NAME]));
         let counters = L::ALL.iter().map(|label| family.with_label_values(&[label.value()])).collect();
         CounterBy { counters, label: PhantomData }
+    }
+
+    fn counter_vec(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.register(IntCounterVec::new(opts(name, help), labels))
+    }
+
+    fn gauge_vec(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.register(IntGaugeVec::new(opts(name, help), labels))
     }
 
     fn one_of<L: Label>(&self, name: &str, help: &str) -> OneOf<L> {

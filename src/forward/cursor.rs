@@ -1,0 +1,477 @@
+//! One sink's way through one container's log: lines into numbered, rendered records, and the place to begin again from
+//! for each of them.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use memchr::memchr_iter;
+use serde::{Deserialize, Serialize};
+
+use crate::agent::container::Facts;
+use crate::assemble::{Assembler, Joining, LatePieces, Unfinished};
+use crate::config::limits::{SILENCE, SILENCE_NON_BLOCKING, SILENCE_STOPPED};
+use crate::decode::{Decoded, Decoder, Piece, resync};
+use crate::filter::{Redacted, Redaction, TextFilter};
+use crate::format::RecordView;
+use crate::forward::mark::{Mark, generation};
+use crate::forward::pending::Pending;
+use crate::forward::rendering::Rendering;
+use crate::sys::Os;
+use crate::tail::{Chunk, Fingerprint, Lineage, Look};
+
+/// Places are remembered without a large open line in them, where they can be.
+const CHAIN_BYTES_KEPT: usize = 16 * 1024;
+/// Unless so many records came since the last one.
+const RECORDS_WITHOUT_PLACE_MAX: u64 = 10_000;
+
+/// A place in the log from which reading can begin again, and the number of the next record from there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    pub no: u64,
+    pub head: Option<Fingerprint>,
+    pub offset: u64,
+    pub tail: Option<Fingerprint>,
+    pub unfinished: Unfinished,
+}
+
+/// Open lines were ended here because they stayed silent. Nothing in the log shows it, so it is remembered and repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// The number of the next record then.
+    pub no: u64,
+    pub generation: u64,
+    pub offset: u64,
+}
+
+/// What decides which records there are. Another one makes other records of the same log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sieve {
+    pub filter: TextFilter,
+    pub max_line_bytes: usize,
+    pub since_ns: Option<i128>,
+    /// What is replaced in the text of those that pass.
+    pub redaction: Redaction,
+}
+
+/// How a turn went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Went {
+    Moved,
+    Quiet,
+    /// The container is gone and everything of it was read.
+    Finished,
+}
+
+/// Where a cursor goes on after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Where it stood.
+    Same,
+    /// The file is there without the bytes that were read last: before them, so that records come again with their ids.
+    Earlier,
+    /// The file is gone, and whatever was between it and the oldest that is there.
+    Gap,
+}
+
+/// What a turn met on its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Met {
+    /// Bytes of a file that was cut or written anew before they were read.
+    pub lost: Vec<Range<u64>>,
+    /// Why a compressed incarnation ends early.
+    pub damage: Option<String>,
+    pub bytes: u64,
+    pub filtered: u64,
+    pub unparsed: u64,
+    pub redacted: Redacted,
+}
+
+pub struct Cursor<O: Os> {
+    pub lineage: Lineage<O>,
+    pub pending: Pending,
+    decoder: Decoder,
+    assembler: Assembler,
+    sieve: Sieve,
+    rendering: Rendering,
+    /// Until this record, which is included, all were delivered.
+    skip: Option<Mark>,
+    resumes: VecDeque<Resume>,
+    decisions: VecDeque<Decision>,
+    /// Of an earlier life.
+    to_repeat: VecDeque<Decision>,
+    moved_at: Duration,
+    finished: bool,
+    scratch: Vec<u8>,
+}
+
+impl<O: Os> Cursor<O> {
+    pub fn new(directory: &Path, id: &str, sieve: Sieve, rendering: Rendering) -> Cursor<O> {
+        Cursor {
+            lineage: Lineage::new(directory, id, []),
+            pending: Pending::default(),
+            decoder: Decoder::new(),
+            assembler: Assembler::new(joining(&sieve)),
+            sieve,
+            rendering,
+            skip: None,
+            resumes: VecDeque::new(),
+            decisions: VecDeque::new(),
+            to_repeat: VecDeque::new(),
+            moved_at: Duration::ZERO,
+            finished: false,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// From the next record on.
+    pub fn set_shape(&mut self, sieve: Sieve, rendering: Rendering) {
+        self.assembler.set_joining(joining(&sieve));
+        self.sieve = sieve;
+        self.rendering = rendering;
+    }
+
+    /// Goes on from the place in `resume`, behind the record `delivered`; where the log doesn't have it, from the oldest
+    /// incarnation that was not read to its end. Records are numbered from `next`.
+    pub fn resume(
+        &mut self,
+        os: &O,
+        resume: &Resume,
+        next: u64,
+        delivered: Option<Mark>,
+        decisions: impl IntoIterator<Item = Decision>,
+    ) -> io::Result<Found> {
+        self.pending = Pending::starting_at(next);
+        self.assembler = Assembler::resume(joining(&self.sieve), resume.unfinished.clone());
+        let found = match self.lineage.find(os, resume.head, resume.offset, resume.tail)? {
+            Some(generation_ix) => {
+                self.lineage.begin_at(os, generation_ix, resume.offset, resume.tail)?;
+                self.resumes.push_back(resume.clone());
+                Found::Same
+            }
+            None => {
+                let is_there = resume.head.is_some() && self.lineage.generations().any(|held| held.head == resume.head);
+                let n_drained = self.n_drained();
+                self.lineage.begin_at(os, n_drained, 0, None)?;
+                match resume.head {
+                    None => Found::Same,
+                    Some(_) if is_there => Found::Earlier,
+                    Some(_) => Found::Gap,
+                }
+            }
+        };
+        if found == Found::Same {
+            self.to_repeat = decisions.into_iter().collect();
+            self.decisions = self.to_repeat.clone();
+            self.skip = delivered;
+            self.check_skip();
+        }
+        Ok(found)
+    }
+
+    /// What is gone can't be waited for.
+    fn check_skip(&mut self) {
+        let is_there = |mark: &Mark| self.lineage.generations().any(|held| generation(held.head) == mark.generation);
+        self.skip = self.skip.filter(is_there);
+    }
+
+    /// Incarnations at the old end that an earlier life read to their ends.
+    fn n_drained(&self) -> usize {
+        let drained: Vec<Fingerprint> = self.lineage.drained().collect();
+        let is_drained = |head: Option<Fingerprint>| head.is_some_and(|head| drained.contains(&head));
+        self.lineage.generations().take_while(|held| is_drained(held.head)).count()
+    }
+
+    /// One turn: at most a quantum of bytes.
+    pub fn turn(
+        &mut self,
+        os: &O,
+        buffer: &mut Vec<u8>,
+        now: Duration,
+        facts: &Facts,
+        removed: bool,
+        met: &mut Met,
+    ) -> io::Result<Went> {
+        if self.finished {
+            return Ok(Went::Finished);
+        }
+        let missing = self.lineage.look(os)? == Look::Missing;
+        let mut moved = false;
+        loop {
+            match self.lineage.read(os, buffer)? {
+                Chunk::Lines { offset, bytes } => {
+                    self.note_place(os)?;
+                    self.lines(os, buffer, offset, bytes, met)?;
+                    self.moved_at = now;
+                    return Ok(Went::Moved);
+                }
+                Chunk::Waste { offset, bytes, .. } => {
+                    self.lineage.pass_over(os, offset, bytes)?;
+                    met.unparsed += 1;
+                }
+                Chunk::Rewritten { lost } => {
+                    if !lost.is_empty() {
+                        met.lost.push(lost);
+                    }
+                    self.check_skip();
+                }
+                Chunk::Quiet { rest } => {
+                    let is_repeated = self.repeat_decision(os, met)?;
+                    if !is_repeated && !self.end_generation(os, buffer, rest, removed && missing, met)? {
+                        self.end_silent_lines(os, now, facts, met)?;
+                        return Ok(match (moved, self.finished) {
+                            (_, true) => Went::Finished,
+                            (true, _) => Went::Moved,
+                            _ => Went::Quiet,
+                        });
+                    }
+                    if self.finished {
+                        return Ok(Went::Finished);
+                    }
+                }
+            }
+            moved = true;
+        }
+    }
+
+    fn lines(&mut self, os: &O, buffer: &[u8], offset: u64, bytes: Range<usize>, met: &mut Met) -> io::Result<()> {
+        let text = &buffer[bytes];
+        let generation = generation(self.lineage.head(os)?);
+        let (mut start, mut last) = (0, 0..0);
+        for newline in memchr_iter(b'\n', text) {
+            let at = offset + start as u64;
+            if self.is_decided(generation, at) {
+                self.decide(generation, at, met);
+            }
+            self.line(&text[start..newline], Mark::line(generation, at), met);
+            last = start..newline + 1;
+            start = newline + 1;
+        }
+        met.bytes += start as u64;
+        self.lineage.advance(offset + start as u64, &text[last]);
+        Ok(())
+    }
+
+    /// One line, without its newline.
+    fn line(&mut self, line: &[u8], mark: Mark, met: &mut Met) {
+        let mut emit = Emit {
+            rendering: &self.rendering,
+            sieve: &self.sieve,
+            skip: &mut self.skip,
+            pending: &mut self.pending,
+            scratch: &mut self.scratch,
+            mark,
+            met,
+        };
+        match self.decoder.decode(line) {
+            Decoded::Entry(entry) => self.assembler.push(&entry, &mut |record| emit.record(&record)),
+            Decoded::Malformed(_) => {
+                for piece in resync(line) {
+                    let decoded = match piece {
+                        Piece::Entry { start, end } => self.decoder.decode(&line[start..end]),
+                        Piece::Torn { fault, .. } => Decoded::Malformed(fault),
+                    };
+                    match decoded {
+                        Decoded::Entry(entry) => self.assembler.push(&entry, &mut |record| emit.record(&record)),
+                        Decoded::Malformed(_) => emit.met.unparsed += 1,
+                    }
+                }
+            }
+        }
+    }
+
+    /// The oldest incarnation gives no more. True if something moved.
+    fn end_generation(
+        &mut self,
+        os: &O,
+        buffer: &mut Vec<u8>,
+        rest: u64,
+        gone: bool,
+        met: &mut Met,
+    ) -> io::Result<bool> {
+        let Some(front) = self.lineage.front() else {
+            self.finished = gone;
+            return Ok(false);
+        };
+        let is_last = self.lineage.len() == 1;
+        let gone = gone && front.stat(os)?.links == 0;
+        if !gone && (is_last || !self.lineage.successor_is_filled(os)?) {
+            return Ok(false);
+        }
+        let here = generation(self.lineage.head(os)?);
+        if rest > 0 {
+            let (offset, range) = self.lineage.rest(os, buffer, rest)?;
+            if !range.is_empty() {
+                let text = std::mem::take(buffer);
+                self.line(&text[range.clone()], Mark::line(here, offset), met);
+                self.lineage.advance(offset + range.len() as u64, &text[range]);
+                *buffer = text;
+            }
+        }
+        met.damage = self.lineage.front().and_then(|front| front.damage()).map(str::to_owned);
+        if gone && is_last {
+            let offset = self.lineage.front().map_or(0, |front| front.offset);
+            self.end_open_lines(Mark::decision(here, offset), LatePieces::Impossible, met);
+            self.finished = true;
+        }
+        self.lineage.pass(os)?;
+        self.skip = self.skip.filter(|skip| skip.generation != here);
+        self.to_repeat.retain(|decision| decision.generation != here);
+        Ok(true)
+    }
+
+    fn end_open_lines(&mut self, mark: Mark, late: LatePieces, met: &mut Met) {
+        let mut emit = Emit {
+            rendering: &self.rendering,
+            sieve: &self.sieve,
+            skip: &mut self.skip,
+            pending: &mut self.pending,
+            scratch: &mut self.scratch,
+            mark,
+            met,
+        };
+        self.assembler.end_all(late, &mut |record| emit.record(&record));
+    }
+
+    /// A line that grows no more is ended after a silence: a decision.
+    fn end_silent_lines(&mut self, os: &O, now: Duration, facts: &Facts, met: &mut Met) -> io::Result<()> {
+        let silence = match (facts.running, facts.non_blocking) {
+            (false, _) => SILENCE_STOPPED,
+            (true, true) => SILENCE_NON_BLOCKING,
+            (true, false) => SILENCE,
+        };
+        if self.assembler.has_open_chain() && now >= self.moved_at + silence {
+            let (generation, offset) = self.here(os)?;
+            self.decisions.push_back(Decision { no: self.pending.next(), generation, offset });
+            self.decide(generation, offset, met);
+        }
+        Ok(())
+    }
+
+    fn decide(&mut self, generation: u64, offset: u64, met: &mut Met) {
+        self.to_repeat.retain(|decision| (decision.generation, decision.offset) != (generation, offset));
+        self.end_open_lines(Mark::decision(generation, offset), LatePieces::Possible, met);
+    }
+
+    fn is_decided(&self, generation: u64, offset: u64) -> bool {
+        self.to_repeat.iter().any(|decision| (decision.generation, decision.offset) == (generation, offset))
+    }
+
+    fn repeat_decision(&mut self, os: &O, met: &mut Met) -> io::Result<bool> {
+        if self.to_repeat.is_empty() {
+            return Ok(false);
+        }
+        let (generation, offset) = self.here(os)?;
+        let is_decided = self.is_decided(generation, offset);
+        if is_decided {
+            self.decide(generation, offset, met);
+        }
+        Ok(is_decided)
+    }
+
+    fn here(&mut self, os: &O) -> io::Result<(u64, u64)> {
+        let head = self.lineage.head(os)?;
+        Ok((generation(head), self.lineage.front().map_or(0, |front| front.offset)))
+    }
+
+    /// Remembers where it stands, to begin again from there.
+    fn note_place(&mut self, os: &O) -> io::Result<()> {
+        let no = self.pending.next();
+        let large = self.assembler.unfinished().bytes() > CHAIN_BYTES_KEPT;
+        let far = self.resumes.back().is_none_or(|last| no >= last.no + RECORDS_WITHOUT_PLACE_MAX);
+        if large && !far {
+            return Ok(());
+        }
+        let place = self.place(os)?;
+        if self.resumes.back().is_some_and(|last| last.no == no) {
+            self.resumes.pop_back();
+        }
+        self.resumes.push_back(place);
+        Ok(())
+    }
+
+    fn place(&mut self, os: &O) -> io::Result<Resume> {
+        let head = self.lineage.head(os)?;
+        let front = self.lineage.front();
+        Ok(Resume {
+            no: self.pending.next(),
+            head,
+            offset: front.map_or(0, |front| front.offset),
+            tail: front.and_then(|front| front.tail()),
+            unfinished: self.assembler.unfinished().clone(),
+        })
+    }
+
+    /// Where to begin again when everything before record `no` is delivered, and the decisions behind that place.
+    pub fn resume_for(&mut self, os: &O, no: u64) -> io::Result<(Resume, Vec<Decision>)> {
+        if no == self.pending.next() && self.skip.is_none() {
+            let place = self.place(os)?;
+            self.resumes.clear();
+            self.resumes.push_back(place);
+        }
+        while self.resumes.get(1).is_some_and(|next| next.no <= no) {
+            self.resumes.pop_front();
+        }
+        let resume = self.resumes.front().cloned().unwrap_or(Resume { no, ..Resume::default() });
+        self.decisions.retain(|decision| decision.no >= resume.no);
+        let decisions = self.decisions.iter().filter(|decision| decision.no < no).copied().collect();
+        Ok((resume, decisions))
+    }
+
+    /// Decisions among these records, for the batch that holds them.
+    pub fn decisions_in(&self, numbers: Range<u64>) -> Vec<Decision> {
+        self.decisions.iter().filter(|decision| numbers.contains(&decision.no)).copied().collect()
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    pub fn has_open_line(&self) -> bool {
+        self.assembler.has_open_chain()
+    }
+
+    /// Silence is counted from here on.
+    pub fn opened_at(&mut self, now: Duration) {
+        self.moved_at = now;
+    }
+}
+
+fn joining(sieve: &Sieve) -> Joining {
+    Joining::Lines { bytes_max: sieve.max_line_bytes }
+}
+
+/// Takes the records that come out at one place.
+struct Emit<'a> {
+    rendering: &'a Rendering,
+    sieve: &'a Sieve,
+    skip: &'a mut Option<Mark>,
+    pending: &'a mut Pending,
+    scratch: &'a mut Vec<u8>,
+    mark: Mark,
+    met: &'a mut Met,
+}
+
+impl Emit<'_> {
+    fn record(&mut self, record: &RecordView<'_>) {
+        let mark = self.mark;
+        self.mark = mark.next(); // Also of those that are left out: ids don't depend on the filter.
+        if let Some(delivered) = *self.skip {
+            if mark.generation != delivered.generation || !mark.is_after(&delivered) {
+                return;
+            }
+            *self.skip = None;
+        }
+        let early = self.sieve.since_ns.is_some_and(|since| record.time.unix_ns() < since);
+        if early || !self.sieve.filter.passes(record.stream, record.text) {
+            self.met.filtered += 1;
+            return;
+        }
+        let text = self.sieve.redaction.apply(record.text, &mut self.met.redacted);
+        let record = RecordView { text: &text, ..*record };
+        self.rendering.append(&record, mark, self.scratch, self.pending.buffer());
+        self.pending.seal(mark);
+    }
+}

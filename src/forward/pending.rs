@@ -1,0 +1,123 @@
+//! Rendered records of one container that are in no batch yet, numbered without gaps.
+
+use std::collections::VecDeque;
+
+use crate::forward::mark::Mark;
+
+/// Behind each record, so that joining records is copying. The sink's framing makes what it needs of it.
+pub const SEPARATOR: u8 = b'\n';
+/// Bytes that were taken are moved out of the way when they are so many, and most.
+const TAKEN_BYTES_KEPT: usize = 256 * 1024;
+
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    /// Where it ends in `bytes`, its separator included.
+    end: usize,
+    mark: Mark,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Pending {
+    bytes: Vec<u8>,
+    records: VecDeque<Record>,
+    /// `bytes[..taken]` are in batches.
+    taken: usize,
+    /// The number of the first record.
+    first: u64,
+}
+
+impl Pending {
+    pub fn starting_at(no: u64) -> Pending {
+        Pending { first: no, ..Pending::default() }
+    }
+
+    /// The number of the next record to come.
+    pub fn next(&self) -> u64 {
+        self.first + self.records.len() as u64
+    }
+
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// To append one record to; [`Pending::seal`] ends it.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    pub fn seal(&mut self, mark: Mark) {
+        self.bytes.push(SEPARATOR);
+        self.records.push_back(Record { end: self.bytes.len(), mark });
+    }
+
+    /// Lengths of the records from number `from` on.
+    pub fn lengths(&self, from: u64) -> impl Iterator<Item = u32> + '_ {
+        let skipped = (from - self.first) as usize;
+        let mut start = if skipped == 0 { self.taken } else { self.records[skipped - 1].end };
+        self.records.range(skipped..).map(move |record| {
+            let length = record.end - start;
+            start = record.end;
+            u32::try_from(length).unwrap_or(u32::MAX)
+        })
+    }
+
+    /// Moves the first `n` records out: their bytes to `payload`, and each one's end there and its mark.
+    pub fn take(&mut self, n: usize, payload: &mut Vec<u8>, ends: &mut Vec<u32>, marks: &mut Vec<Mark>) {
+        let base = payload.len();
+        let from = self.taken;
+        for record in self.records.drain(..n) {
+            self.taken = record.end;
+            ends.push(u32::try_from(base + record.end - from).expect("a batch is far below 4 GiB"));
+            marks.push(record.mark);
+        }
+        payload.extend_from_slice(&self.bytes[from..self.taken]);
+        self.first += n as u64;
+        self.let_go();
+    }
+
+    fn let_go(&mut self) {
+        if self.records.is_empty() {
+            self.bytes.clear();
+            self.bytes.shrink_to(TAKEN_BYTES_KEPT);
+        } else if self.taken > TAKEN_BYTES_KEPT && self.taken > self.bytes.len() / 2 {
+            self.bytes.drain(..self.taken);
+            self.records.iter_mut().for_each(|record| record.end -= self.taken);
+        } else {
+            return;
+        }
+        self.taken = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_taken_in_order_with_their_numbers() {
+        let mut pending = Pending::starting_at(7);
+        let (mut payload, mut ends, mut marks) = (Vec::new(), Vec::new(), Vec::new());
+        let text = |no: u64| format!("{no}").repeat(no as usize % 90_000);
+        for no in 7..40 {
+            pending.buffer().extend_from_slice(text(no * 997).as_bytes());
+            pending.seal(Mark::line(1, no));
+            if no % 3 == 0 {
+                assert_eq!(pending.lengths(pending.first()).count() as u64, pending.next() - pending.first());
+                pending.take(2, &mut payload, &mut ends, &mut marks);
+            }
+        }
+        let left = (pending.next() - pending.first()) as usize;
+        pending.take(left, &mut payload, &mut ends, &mut marks);
+        assert!(pending.is_empty() && pending.next() == 40);
+        let mut start = 0;
+        for (no, (end, mark)) in (7..40).zip(ends.iter().zip(&marks)) {
+            assert_eq!(payload[start..*end as usize], *(text(no * 997) + "\n").as_bytes());
+            assert_eq!(*mark, Mark::line(1, no));
+            start = *end as usize;
+        }
+    }
+}

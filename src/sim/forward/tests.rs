@@ -1,0 +1,252 @@
+//! Seeded worlds, and each call of one story.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::receiver::{POISON, first_times};
+use super::*;
+use crate::config::limits::GENERATIONS_HELD_MAX;
+use crate::sim::os::{Fault, FaultPlan, When};
+
+/// More by `LONGSHORE_SIM_SEEDS`.
+const SEEDS: u64 = 60;
+const ACTS: u64 = 60;
+
+fn start(line: &str) -> &str {
+    &line[..line.len().min(24)]
+}
+
+/// What was written against what arrived.
+fn judge(world: &ForwardWorld, moods: Moods, may_lose: bool) -> Result<(), String> {
+    let mut faults = world.receiver.faults();
+    let records = world.receiver.records();
+    let (first, mut repeated) = first_times(&records);
+    faults.append(&mut repeated);
+    let dead: BTreeMap<String, String> = world.dead_letters().into_iter().collect();
+    let losses = world.losses();
+    for (id, written) in &world.written {
+        let ours = |(record, line): &(String, String)| record.starts_with(id.as_str()).then(|| line.clone());
+        let mut delivered: Vec<String> = first.iter().filter_map(ours).collect();
+        if world.settings.rules.order == Order::Relaxed {
+            delivered.sort_by_key(|line| written.iter().position(|other| other == line));
+        }
+        let set: BTreeSet<&String> = delivered.iter().collect();
+        let aside: BTreeSet<&String> =
+            dead.iter().filter(|(record, _)| record.starts_with(id)).map(|(_, line)| line).collect();
+        let in_order: Vec<&String> = written.iter().filter(|line| set.contains(line)).collect();
+        if delivered.iter().collect::<Vec<_>>() != in_order {
+            let differs = delivered.iter().zip(&in_order).find(|(got, wanted)| got != *wanted);
+            let shown = differs.map(|(got, wanted)| (start(got), start(wanted)));
+            let counts = (delivered.len(), in_order.len());
+            faults.push(format!("{}: other lines than were written, or another order: {shown:?} {counts:?}", &id[..6]));
+        }
+        let missing: Vec<&String> =
+            written.iter().filter(|line| !set.contains(line) && !aside.contains(line)).collect();
+        let told = losses.iter().any(|loss| loss.container == *id);
+        if !missing.is_empty() && !(may_lose && told) {
+            faults.push(format!(
+                "{}: {} of {} lines are missing, the first is {:?}, ledger {told}, removed {}",
+                &id[..6],
+                missing.len(),
+                written.len(),
+                start(missing[0]),
+                world.docker.is_removed(id)
+            ));
+        }
+        if let Some(line) = aside.iter().find(|line| !line.contains(POISON)) {
+            faults.push(format!("{line:?} was put aside"));
+        }
+    }
+    // A receiver that cuts batches may see a record in the whole and in a half.
+    let cuts = moods.picky || moods.records_max < usize::MAX;
+    let mut batch_of: BTreeMap<&str, &str> = BTreeMap::new();
+    for (batch, record, _) in &records {
+        if *batch_of.entry(record).or_insert(batch) != batch && !cuts && world.rebuilds == 0 && losses.is_empty() {
+            faults.push(format!("record {record} came in two batches"));
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+}
+
+fn moods(random: &mut Random) -> Moods {
+    Moods {
+        trouble_percent: *random.pick(&[0, 10, 40, 90]),
+        forgets: random.coin(),
+        picky: random.one_in(3),
+        records_max: if random.one_in(4) { 3 } else { usize::MAX },
+        slow_ms: *random.pick(&[0, 20, 400]),
+        refuses: false,
+    }
+}
+
+fn options(random: &mut Random) -> Options {
+    let max_size = random.coin().then(|| random.within(500..=6_000));
+    // With one file an engine cuts in place: lines that wait for a receiver go without a trace that any look could find.
+    let max_file = if max_size.is_some() { random.within(2..=6) as u32 } else { 1 };
+    let compress = max_size.is_some() && max_file > 1 && random.one_in(3);
+    Options { max_size, max_file, compress, ..Options::default() }
+}
+
+fn live(seed: u64) -> Result<[u64; 4], String> {
+    let mut random = Random::new(seed);
+    let moods = moods(&mut random);
+    let kind = *random.pick(&[EngineKind::V20, EngineKind::V23]);
+    let mut world = ForwardWorld::new(kind, seed, moods);
+    if random.one_in(3) {
+        world.settings.rules.order = Order::Relaxed;
+    }
+    if random.one_in(4) {
+        world.settings.form.compression = Compression::None;
+        world.settings.rules.batch_records = 1;
+    }
+    let mut ids: Vec<(String, bool)> = Vec::new();
+    for name in ["web", "db", "queue"] {
+        let options = options(&mut random);
+        let rotates = options.max_size.is_some();
+        ids.push((world.run(name, options), rotates));
+    }
+    let mut removed = BTreeSet::new();
+    let mut may_lose = false;
+    for _ in 0..ACTS {
+        let (id, rotates) = ids[random.below(3) as usize].clone();
+        match random.below(20) {
+            0..=8 if !removed.contains(&id) => {
+                let mark = if moods.picky && random.one_in(6) { POISON } else { "" };
+                let n = random.within(1..=12);
+                // One write must not rotate a log twice: what is between can't be read by anybody.
+                let n_bytes =
+                    if !rotates && random.one_in(10) { random.within(10_000..=30_000) } else { random.within(0..=200) };
+                // While it doesn't run, an engine may delete what nobody has read.
+                world.say(&id, n, n_bytes as usize, mark);
+            }
+            9..=14 => world.turns(random.within(1..=40)),
+            15 => world.turns(400),
+            16 | 17 => {
+                world.kill();
+                // What the engine deletes before the next look is lost, and has to be told.
+                may_lose = true;
+            }
+            18 if removed.is_empty() && random.one_in(3) => {
+                world.turns(300);
+                world.rm(&id);
+                removed.insert(id);
+                may_lose = true;
+            }
+            19 => world.receiver.set_moods(Moods { refuses: random.one_in(3), ..moods }),
+            _ => world.turns(1),
+        }
+    }
+    world.receiver.set_moods(Moods { slow_ms: 3, ..Moods::WELL });
+    if !world.settle() {
+        return Err(format!("seed {seed}: not delivered within an hour: {:?}", world.left()));
+    }
+    judge(&world, moods, may_lose).map_err(|faults| format!("seed {seed} {moods:?}:\n{faults}"))?;
+    let rows = world.store.rows();
+    let n_batches = rows.keys().filter(|key| key.starts_with(b"sink/sim/batch/")).count();
+    if n_batches > 0 {
+        return Err(format!("seed {seed}: {n_batches} rows of batches are left"));
+    }
+    let n_repeats = world.receiver.records().len() as u64 - first_times(&world.receiver.records()).0.len() as u64;
+    Ok([u64::from(world.lives), n_repeats, world.dead_letters().len() as u64, world.losses().len() as u64])
+}
+
+#[test]
+fn seeded_worlds_deliver_what_was_written_or_say_what_is_missing() {
+    let seeds: Vec<u64> = match crate::sys::places::variable("LONGSHORE_SIM_SEED") {
+        Some(seed) => vec![seed.parse().expect("a number")],
+        None => {
+            let n = crate::sys::places::variable("LONGSHORE_SIM_SEEDS").map(|n| n.parse().expect("a number"));
+            (0..n.unwrap_or(SEEDS)).collect()
+        }
+    };
+    let mut seen = [0; 4];
+    let mut failed = Vec::new();
+    for seed in &seeds {
+        match live(*seed) {
+            Ok(counts) => seen.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n),
+            Err(error) => failed.push(error),
+        }
+    }
+    assert!(
+        failed.is_empty(),
+        "{} of {} fail\n{}",
+        failed.len(),
+        seeds.len(),
+        failed[..failed.len().min(3)].join("\n\n")
+    );
+    if seeds.len() > 1 {
+        assert!(seen.iter().all(|n| *n > 0), "lives, repeats, dead letters, losses: {seen:?}");
+    }
+}
+
+/// One story that is short enough for a death at each of its calls.
+fn story(fault: Option<(u64, Fault)>) -> (ForwardWorld, u64) {
+    let moods = Moods { forgets: true, trouble_percent: 30, slow_ms: 10, ..Moods::WELL };
+    let mut world = ForwardWorld::new(EngineKind::V20, 7, Moods { picky: false, ..moods });
+    let plan = match fault {
+        Some((call, fault)) => FaultPlan::none().and(call, fault),
+        None => FaultPlan::none(),
+    };
+    let id = world.run("web", Options { max_size: Some(2_000), max_file: 50, compress: true, ..Options::default() });
+    world.os.arm(plan);
+    for _ in 0..6 {
+        world.say(&id, 9, 60, "");
+        world.turns(8);
+    }
+    world.receiver.set_moods(Moods { picky: false, ..Moods::WELL });
+    assert!(world.settle(), "{fault:?}: {:?}", world.left());
+    let n_calls = world.os.calls().len() as u64;
+    (world, n_calls)
+}
+
+#[test]
+fn a_death_or_an_error_at_any_call_loses_nothing_and_repeats_only_whole_batches() {
+    let (whole, n_calls) = story(None);
+    judge(&whole, Moods { picky: false, ..Moods::WELL }, false).unwrap();
+    let step = (n_calls / 80).max(1);
+    let mut n_lives = 0;
+    for call in (0..n_calls).step_by(step as usize) {
+        for fault in [
+            Fault::Crash(Crash::Process, When::Before),
+            Fault::Crash(Crash::Process, When::After),
+            Fault::Errno(crate::sim::os::Errno::Io),
+        ] {
+            let (world, _) = story(Some((call, fault)));
+            n_lives += world.lives;
+            judge(&world, Moods { picky: false, ..Moods::WELL }, false)
+                .unwrap_or_else(|faults| panic!("call {call}, {fault:?}:\n{faults}"));
+        }
+    }
+    assert!(n_lives > 80);
+}
+
+#[test]
+fn one_bad_record_is_put_aside_and_all_others_arrive() {
+    let mut world = ForwardWorld::new(EngineKind::V20, 3, Moods::WELL);
+    let id = world.run("web", Options::default());
+    world.say(&id, 5, 20, "");
+    world.say(&id, 1, 20, POISON);
+    world.say(&id, 30, 20, "");
+    assert!(world.settle());
+    judge(&world, Moods::WELL, false).unwrap();
+    assert_eq!(world.dead_letters().len(), 1);
+    assert!(world.receiver.n_requests() < 20);
+}
+
+#[test]
+fn deleted_logs_are_held_until_they_are_delivered_and_shed_over_the_budget() {
+    let gone = Moods { trouble_percent: 100, ..Moods::WELL };
+    for (held_max, is_lost) in [(1 << 30, false), (20_000, true)] {
+        let mut world = ForwardWorld::new(EngineKind::V20, 5, gone);
+        world.settings.held_max = Some(held_max);
+        let id = world.run("web", Options { max_size: Some(3_000), max_file: 2, ..Options::default() });
+        for _ in 0..100 {
+            world.say(&id, 10, 100, "");
+            world.turns(40);
+        }
+        world.receiver.set_moods(Moods::WELL);
+        assert!(world.settle());
+        judge(&world, Moods::WELL, is_lost).unwrap();
+        assert_eq!(world.losses().iter().any(|loss| loss.reason == crate::loss::Reason::HeldMax), is_lost);
+        assert!(GENERATIONS_HELD_MAX > 100);
+    }
+}

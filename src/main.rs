@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use longshore::agent::run;
 use longshore::cli::flags::{Command, ConfigCommand};
 use longshore::cli::layers::Layers;
-use longshore::cli::{Exit, Failure, healthcheck, ledger, manual, shown, state, status, table, top};
+use longshore::cli::{Exit, Failure, connect, healthcheck, ledger, manual, shown, state, status, table, top};
 use longshore::config::file::Files;
 use longshore::config::{Config, ContainersConfig, Host, LogFormat, Places};
 use longshore::sys::unix::{Unix, hostname};
@@ -44,7 +44,10 @@ fn dispatch() -> Result<Exit, Failure> {
         }
         Command::Ledger(flags) => ledger::ledger(&Places::resolve(&flags.places, &host.working_dir)?, flags.json),
         Command::Check(flags) => {
-            layers.run_config(&flags, &host)?;
+            let config = layers.run_config(&flags.agent, &host)?;
+            if flags.connect {
+                connect::try_sinks(&config)?;
+            }
             shown::checked(&layers.files)
         }
         Command::Config(flags) => match flags.command {

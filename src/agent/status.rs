@@ -16,6 +16,7 @@ use crate::sink::tidy::Tidier;
 use crate::sys::Os;
 use crate::sys::watch::Watcher;
 use crate::tail::Lineage;
+use crate::telemetry::sinks::SinkGoing;
 
 /// One line of `longshore containers`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +124,8 @@ pub struct Going {
     pub lost_bytes: u64,
     /// What troubles the agent; one line each.
     pub faults: Vec<String>,
+    #[serde(default)]
+    pub sinks: Vec<SinkGoing>,
     pub containers: Vec<ContainerGoing>,
 }
 
@@ -192,6 +195,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             records_written: self.counters.records_written.get(),
             lost_bytes: self.counters.lost_bytes.total(),
             faults: self.health.faults(),
+            sinks: self.health.sinks(),
             containers,
         }
     }

@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 
-use crate::cli::forward_flags::ForwardFlags;
+use crate::cli::forward_flags::{FORWARDING, ForwardFlags};
 use crate::config::limits::{MAX_LINE_BYTES_MAX, MAX_LINE_BYTES_MIN, THREADS_MAX};
 use crate::config::{Compression, Format, From, Listen, LogFormat, Progress, StreamName};
 use crate::filter::Pattern;
@@ -49,7 +49,7 @@ pub enum Command {
     /// Look at, move or edit what the agent remembers; no agent may be running
     State(StateFlags),
     /// Read the configuration as `run` would, with the same flags, and say what is wrong with it; exit 0 or 78
-    Check(AgentFlags),
+    Check(Box<CheckFlags>),
     /// Show the configuration: what is in effect, what could be set, and a schema for editors
     Config(ConfigFlags),
     /// Show how the running agent gets on: rate, lag, deleted logs held, open lines and trouble of each container
@@ -215,6 +215,16 @@ pub struct BackfillFlags {
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
     #[arg(env = "LONGSHORE_PROGRESS", help_heading = BACKFILL)]
     pub progress: Progress,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct CheckFlags {
+    #[command(flatten)]
+    pub agent: AgentFlags,
+
+    /// Also send an empty batch to each sink, and exit 1 if one of them can't be reached or refuses
+    #[arg(long, help_heading = FORWARDING)]
+    pub connect: bool,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-const FORWARDING: &str = "Forwarding";
+pub(super) const FORWARDING: &str = "Forwarding";
 
 /// The same as `[sinks.endpoint]` with `type = "http"` in the file, which knows much more.
 #[derive(Args, Clone, Debug, Default)]

@@ -14,7 +14,7 @@ use crate::config::sections::Sections;
 use crate::config::{Config, Host, sinks};
 
 /// Flags that are no keys: they choose the file, or shape what one command prints.
-const NO_KEYS: [&str; 3] = ["config", "help", "json"];
+const NO_KEYS: [&str; 4] = ["config", "connect", "help", "json"];
 
 /// What was asked for, and what each value came from.
 pub struct Layers {

@@ -1,5 +1,6 @@
 //! What was typed, and how we end. What it means stands in `config`.
 
+pub mod connect;
 pub mod exit;
 pub mod flags;
 pub mod forward_flags;

@@ -7,6 +7,7 @@ use crate::agent::status::{Going, LastError};
 use crate::cli::table::{aligned, printable};
 use crate::cli::{Exit, Failure, print};
 use crate::config::Places;
+use crate::telemetry::sinks::SinkGoing;
 
 pub fn status(places: &Places, json: bool) -> Result<Exit, Failure> {
     let going = going(places)?;
@@ -52,10 +53,33 @@ fn render(going: &Going) -> String {
         ]);
     }
     let mut text = aligned(&rows);
+    text.push_str(&sinks(&going.sinks));
     for fault in &going.faults {
         text.push_str(&format!("! {}\n", one_line(fault)));
     }
     text
+}
+
+/// A table of its own, where there are sinks.
+fn sinks(sinks: &[SinkGoing]) -> String {
+    if sinks.is_empty() {
+        return String::new();
+    }
+    const HEAD: [&str; 8] = ["SINK", "CIRCUIT", "DELIVERED", "QUEUE", "LAG", "HELD", "RETRIES", "DEAD LETTERS"];
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    for sink in sinks {
+        rows.push([
+            printable(&sink.name),
+            sink.circuit.clone(),
+            sink.records_delivered.to_string(),
+            sink.queue_records.to_string(),
+            ByteSize(sink.lag_bytes).to_string(),
+            ByteSize(sink.held_bytes).to_string(),
+            sink.retries.to_string(),
+            sink.dead_letters.to_string(),
+        ]);
+    }
+    format!("\n{}", aligned(&rows))
 }
 
 /// An error in one line, and how long ago it was if it is over.
@@ -76,6 +100,7 @@ pub(super) fn one_line(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::agent::status::ContainerGoing;
+    use crate::telemetry::sinks::SinkGoing;
 
     #[test]
     fn a_table_with_the_last_errors_and_faults_below() {
@@ -89,6 +114,12 @@ mod tests {
             records_written: 0,
             lost_bytes: 0,
             faults: vec!["state: disk full".into()],
+            sinks: vec![SinkGoing {
+                name: "loki".into(),
+                circuit: "held".into(),
+                why: Some("status 401".into()),
+                ..SinkGoing::default()
+            }],
             containers: vec![
                 ContainerGoing {
                     name: "we\u{1b}b".into(),

@@ -101,8 +101,9 @@ impl Payload {
         for end in &self.ends {
             self.bytes[*end as usize - 1] = b',';
         }
-        if let Some(last) = self.bytes.last_mut() {
-            *last = b']';
+        match self.bytes.last_mut() {
+            Some(last) => *last = b']',
+            None => self.bytes.push(b']'),
         }
         self.bytes.insert(0, b'[');
     }

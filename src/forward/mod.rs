@@ -140,6 +140,7 @@ pub struct Forwarder<O: Os, C: Committer<O>, T: Transport> {
     root_looked_at: Duration,
     root_listed_at: Duration,
     held_looked_at: Duration,
+    reported_at: Duration,
     losses: Vec<Loss>,
     said: Said,
     buffer: Vec<u8>,
@@ -188,6 +189,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             root_looked_at: Duration::ZERO,
             root_listed_at: Duration::ZERO,
             held_looked_at: now,
+            reported_at: Duration::ZERO,
             losses: Vec::new(),
             said: Said::new(),
             buffer: Vec::new(),
@@ -282,7 +284,12 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         self.parts.transport.is_closed()
     }
 
-    pub fn parts(&self) -> &Parts<O, C, T> {
-        &self.parts
+    pub fn meters(&self) -> &SinkMeters {
+        &self.parts.meters
+    }
+
+    /// What its trouble is called.
+    pub fn fault(&self) -> &'static str {
+        self.fault
     }
 }

@@ -9,6 +9,10 @@ use crate::forward::rows::{BatchPlace, BatchRow, PartRow, batch_place, half_plac
 use crate::forward::{Forwarder, Request, Transport};
 use crate::sink::delivery::{Answer, BatchKey, CircuitState, Outcome, Part, Plan};
 use crate::sys::Os;
+use crate::telemetry::sinks::SinkGoing;
+
+/// What /status tells may be so old.
+const REPORT_PERIOD: Duration = Duration::from_millis(200);
 
 /// A batch that is not durably retired.
 pub(super) struct Sealed {
@@ -226,13 +230,22 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
     }
 
     /// The gauges, and the fault that /status shows.
-    pub(super) fn report(&mut self, _now: Duration) {
+    pub(super) fn report(&mut self, now: Duration) {
         let circuit = self.delivery.circuit();
         let state = circuit.state();
         let meters = &self.parts.meters;
         meters.circuit(state);
         meters.queue_bytes.set(i64::try_from(self.delivery.held_bytes()).unwrap_or(i64::MAX));
         meters.in_flight.set(self.delivery.n_in_flight() as i64);
+        if now >= self.reported_at + REPORT_PERIOD || self.reported_at == Duration::ZERO {
+            self.reported_at = now;
+            self.parts.health.sink(SinkGoing {
+                circuit: state.name().to_owned(),
+                why: circuit.why().map(str::to_owned),
+                queue_records: self.delivery.n_records() as u64,
+                ..meters.going(&self.parts.settings.name)
+            });
+        }
         match circuit.why().filter(|_| state != CircuitState::Closed) {
             Some(why) => self.parts.health.set(self.fault, format!("circuit {}: {why}", state.name())),
             None => self.parts.health.clear(self.fault),

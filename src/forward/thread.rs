@@ -1,5 +1,6 @@
 //! A sink's thread: steps its forwarder, waits in between, and ends when told to.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -73,7 +74,17 @@ impl Running {
             let forwarder = forwarder(shared, sink, inbox, &families);
             let (inbox, end, drain_max) = (inbox.clone(), shared.end.clone(), shared.config.shutdown_timeout);
             let mode = shared.mode;
-            let work = move || follow(forwarder, mode, &inbox, &end, drain_max);
+            let health = shared.health.clone();
+            let work = move || {
+                let fault = forwarder.fault();
+                catch_unwind(AssertUnwindSafe(|| follow(forwarder, mode, &inbox, &end, drain_max))).unwrap_or_else(
+                    |_| {
+                        // The files and other sinks go on; what this one owes waits in the logs.
+                        health.set(fault, "its thread ended by a panic; a restart goes on from the logs");
+                        Some("its thread ended by a panic".to_owned())
+                    },
+                )
+            };
             let name = sink.settings.name.clone();
             tracing::info!(sink = %name, to = %sink.target.place(), "forwarding");
             let handle = std::thread::Builder::new().name(format!("sink-{name}")).spawn(work)?;

@@ -1,6 +1,7 @@
 //! The kinds of sinks there are. A new one is a file with its options and its transport, and one line here.
 
 use std::fmt::Debug;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use hyper::body::Bytes;
@@ -20,11 +21,14 @@ pub struct Net {
     pub inbox: Inbox,
 }
 
+/// Ends with why it would not, if so.
+pub type Probing<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
+
 /// A receiver, as it is configured.
 pub trait Target: Debug + Send + Sync {
     fn transport(&self, net: &Net) -> Box<dyn Transport>;
     /// `longshore check --connect`: whether it would take something. `empty`: a batch without records.
-    fn probe(&self, net: &Net, empty: Bytes) -> Result<(), String>;
+    fn probe(&self, net: &Net, empty: Bytes) -> Probing<'_>;
     /// For people, without secrets.
     fn place(&self) -> String;
 }

@@ -16,7 +16,7 @@ use crate::forward::body::{Compression, Form, Framing};
 use crate::forward::rendering::Look;
 use crate::forward::{Request, Transport};
 use crate::sink::delivery::{Answer, BatchKey};
-use crate::sink::registry::{Made, Net, Target};
+use crate::sink::registry::{Made, Net, Probing, Target};
 
 pub const OPTIONS: [OptionSpec; 3] = [
     OptionSpec::new("format", Kind::Words(&["text", "json", "logfmt"]), "How a record is written").by_default("text"),
@@ -50,8 +50,8 @@ impl Target for Stdout {
         Box::new(StdoutTransport::start(net.inbox.clone(), io::stdout()))
     }
 
-    fn probe(&self, _net: &Net, _empty: Bytes) -> Result<(), String> {
-        Ok(())
+    fn probe(&self, _net: &Net, _empty: Bytes) -> Probing<'_> {
+        Box::pin(async { Ok(()) })
     }
 
     fn place(&self) -> String {

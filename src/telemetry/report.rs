@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
 use super::Counters;
+use super::sinks::SinkGoing;
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN_TYPE: &str = "text/plain; charset=utf-8";
@@ -133,12 +134,19 @@ struct Condition {
     swept: bool,
     draining: bool,
     faults: BTreeMap<&'static str, String>,
+    sinks: BTreeMap<String, SinkGoing>,
 }
 
 impl Health {
     pub fn new(now: Duration) -> Health {
-        let condition =
-            Condition { last_beat: now, committing: None, swept: false, draining: false, faults: BTreeMap::new() };
+        let condition = Condition {
+            last_beat: now,
+            committing: None,
+            swept: false,
+            draining: false,
+            faults: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+        };
         Health { shared: Arc::new(Mutex::new(condition)) }
     }
 
@@ -172,6 +180,15 @@ impl Health {
 
     pub fn clear(&self, name: &'static str) {
         self.lock().faults.remove(name);
+    }
+
+    /// How a sink gets on, instead of what was said of it before.
+    pub fn sink(&self, going: SinkGoing) {
+        self.lock().sinks.insert(going.name.clone(), going);
+    }
+
+    pub fn sinks(&self) -> Vec<SinkGoing> {
+        self.lock().sinks.values().cloned().collect()
     }
 
     /// What a restart may mend: a thread that doesn't come round. A full disk is no reason to be killed.

@@ -4,6 +4,29 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::{Counters, Make};
 use crate::sink::delivery::CircuitState;
+use serde::{Deserialize, Serialize};
+
+/// How a sink gets on: a part of `longshore status` and /status.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SinkGoing {
+    pub name: String,
+    /// closed, open or held.
+    pub circuit: String,
+    /// What the receiver said last when it didn't accept; `None`: all is well.
+    pub why: Option<String>,
+    pub records_delivered: u64,
+    pub requests: u64,
+    pub retries: u64,
+    pub dead_letters: u64,
+    pub in_flight: u64,
+    /// Records in memory that are not delivered, and their bytes.
+    pub queue_records: u64,
+    pub queue_bytes: u64,
+    /// Bytes of logs that are not read yet.
+    pub lag_bytes: u64,
+    /// Bytes of deleted logs that are kept because they are held open.
+    pub held_bytes: u64,
+}
 
 /// The metrics of all sinks. Made once, and only where there are sinks.
 pub struct SinkFamilies {
@@ -106,6 +129,23 @@ impl SinkFamilies {
 }
 
 impl SinkMeters {
+    /// What of it a status tells.
+    pub fn going(&self, name: &str) -> SinkGoing {
+        let gauge = |gauge: &IntGauge| u64::try_from(gauge.get()).unwrap_or(0);
+        SinkGoing {
+            name: name.to_owned(),
+            records_delivered: self.records_delivered.get(),
+            requests: self.requests.get(),
+            retries: self.retries.get(),
+            dead_letters: self.dead_letters.get(),
+            in_flight: gauge(&self.in_flight),
+            queue_bytes: gauge(&self.queue_bytes),
+            lag_bytes: gauge(&self.lag_bytes),
+            held_bytes: gauge(&self.held_bytes),
+            ..SinkGoing::default()
+        }
+    }
+
     pub fn circuit(&self, now: CircuitState) {
         for (state, gauge) in CircuitState::ALL.iter().zip(&self.circuit) {
             gauge.set(i64::from(*state == now));

@@ -6,10 +6,12 @@
 mod harness;
 
 mod fixture;
+mod forward;
 mod hostile;
 mod lost_store;
 mod manifest;
 mod package;
+mod receiver;
 mod reference;
 
 mod config;

@@ -20,7 +20,7 @@ use crate::agent::inbox::Inbox;
 use crate::forward::{Request, Transport};
 use crate::sink::delivery::{Answer, BatchKey};
 use crate::sink::http::connect::{Connector, Route};
-use crate::sink::registry::{Net, Target};
+use crate::sink::registry::{Net, Probing, Target};
 
 /// What is read of an answer, for the log; a connection with more behind it is not used again.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -52,14 +52,15 @@ impl Target for Arc<Endpoint> {
     }
 
     /// An empty batch: a receiver that takes batches takes it, or says what it minds.
-    fn probe(&self, net: &Net, empty: Bytes) -> Result<(), String> {
+    fn probe(&self, _net: &Net, empty: Bytes) -> Probing<'_> {
         let request = Request { key: 0, id: "longshore-check".to_owned(), body: empty, n_records: 0 };
-        let endpoint = self.clone();
-        match net.runtime.block_on(async move { endpoint.deliver(&request).await }) {
-            // It was understood as a request; what is in it is another matter.
-            Answer::Accepted | Answer::Rejected(_) | Answer::TooLarge(_) => Ok(()),
-            Answer::Refused(why) | Answer::Later { why, .. } => Err(why),
-        }
+        Box::pin(async move {
+            match self.deliver(&request).await {
+                // It was understood as a request; what is in it is another matter.
+                Answer::Accepted | Answer::Rejected(_) | Answer::TooLarge(_) => Ok(()),
+                Answer::Refused(why) | Answer::Later { why, .. } => Err(why),
+            }
+        })
     }
 
     fn place(&self) -> String {

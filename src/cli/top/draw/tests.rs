@@ -34,6 +34,7 @@ fn going(containers: Vec<ContainerGoing>) -> Going {
         records_written: 0,
         lost_bytes: 7,
         faults: vec![],
+        sinks: Vec::new(),
         containers,
     }
 }

@@ -1,0 +1,205 @@
+//! One sink alone: a backlog on disk to a receiver on loopback, MB/s of source, for each setting. The receiver is a thread
+//! that reads and answers 200; the store is memory.
+//! `cargo bench --bench forward [WORKLOAD]`; under `cargo test`, or with `--test`, a tiny log, once.
+
+#![allow(clippy::disallowed_methods, reason = "a bench makes its own files and asks the clock")]
+
+mod corpus;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use clap::Parser;
+use corpus::{Corpus, Kind};
+use longshore::agent::inbox::{Hints, Inbox};
+use longshore::checkpoint::commit::{Committer, Item, Outcome, execute};
+use longshore::checkpoint::store::MemoryStore;
+use longshore::cli::{Cli, Command};
+use longshore::config::current::Current;
+use longshore::config::{Config, Host};
+use longshore::forward::dead_letters::DeadLetters;
+use longshore::forward::rows::Keys;
+use longshore::forward::{Forwarder, Parts, Surroundings};
+use longshore::loss::Ledger;
+use longshore::sink::registry::Net;
+use longshore::sys::unix::Unix;
+use longshore::telemetry::sinks::SinkFamilies;
+use longshore::telemetry::{Counters, Health};
+
+struct Workload {
+    name: &'static str,
+    kind: Kind,
+    containers: usize,
+    megabytes: usize,
+    batch: &'static str,
+}
+
+const WORKLOADS: [Workload; 4] = [
+    Workload { name: "batches_of_200", kind: Kind::Access, containers: 4, megabytes: 128, batch: "200" },
+    Workload { name: "one", kind: Kind::Access, containers: 1, megabytes: 512, batch: "5000" },
+    Workload { name: "four", kind: Kind::Access, containers: 4, megabytes: 512, batch: "5000" },
+    Workload { name: "mixed", kind: Kind::Mixed, containers: 4, megabytes: 256, batch: "5000" },
+];
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    // Only `cargo bench` says --bench.
+    let has = |flag: &str| args.iter().any(|arg| arg == flag);
+    let is_test = has("--test") || !has("--bench");
+    let wanted = args.iter().find(|arg| !arg.starts_with('-'));
+    println!("{:<16} {:>8} {:>8} {:>10} {:>10}  records", "workload", "MB", "MB/s", "requests", "wire MB");
+    for workload in &WORKLOADS {
+        if wanted.is_none_or(|wanted| workload.name.contains(wanted.as_str())) {
+            measure(workload, if is_test { 1 << 20 } else { workload.megabytes << 20 });
+        }
+    }
+}
+
+fn measure(workload: &Workload, bytes: usize) {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let n_lines = make_containers(&place.path().join("c"), workload, bytes);
+    let receiver = Receiver::start();
+    let config = Arc::new(config(place.path(), &receiver.url(), workload.batch));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (handle, inbox) = (runtime.handle().clone(), Inbox::new());
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let net = std::thread::spawn(move || drop(runtime.block_on(ended)));
+    let sink = &config.sinks[0];
+    let counters = Counters::new(0);
+    let parts = Parts {
+        os: Unix,
+        committer: Inline::default(),
+        transport: sink.target.transport(&Net { runtime: handle, inbox: inbox.clone() }),
+        settings: sink.settings.clone(),
+        surroundings: Surroundings { current: Current::new(config.clone()), seed: 1 },
+        dead_letters: DeadLetters::new(place.path(), "bench"),
+        ledger: Ledger::default(),
+        meters: SinkFamilies::new(&counters).of("bench"),
+        health: Health::new(std::time::Duration::ZERO),
+        last_key: 0,
+    };
+    let mut forwarder = Forwarder::new(parts, Keys::new("bench").load(&[]));
+    let stop = Hints { stop: true, ..Hints::default() };
+    let started = Instant::now();
+    while !forwarder.is_done() {
+        let pause = forwarder.step(&stop);
+        inbox.wait(pause.min(std::time::Duration::from_millis(1)));
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    assert_eq!(forwarder.left(), None);
+    let meters = forwarder.meters();
+    assert_eq!(meters.records_delivered.get(), n_lines);
+    let megabytes = meters.bytes_read.get() as f64 / 1e6;
+    println!(
+        "{:<16} {megabytes:>8.0} {:>8.0} {:>10} {:>10.0}  {n_lines}",
+        workload.name,
+        megabytes / seconds,
+        meters.requests.get(),
+        receiver.n_bytes.load(Ordering::Relaxed) as f64 / 1e6
+    );
+    drop(forwarder);
+    let _ = end.send(());
+    net.join().expect("the net thread");
+}
+
+fn make_containers(root: &Path, workload: &Workload, bytes: usize) -> u64 {
+    let mut n_lines = 0;
+    for ix in 0..workload.containers {
+        let id = format!("{ix:064x}");
+        let directory = root.join(&id);
+        fs::create_dir_all(&directory).expect("a new directory");
+        let config = format!(r#"{{"ID":"{id}","Name":"/bench-{ix}","State":{{"Running":false}}}}"#);
+        fs::write(directory.join("config.v2.json"), config).expect("a new file");
+        let (mut corpus, mut log, mut rendered) = (Corpus::new(workload.kind), Vec::new(), Vec::new());
+        while log.len() < bytes / workload.containers {
+            corpus.append(&mut log, &mut rendered);
+            rendered.clear();
+        }
+        n_lines += corpus.n_lines();
+        fs::write(directory.join(format!("{id}-json.log")), log).expect("a new file");
+    }
+    n_lines
+}
+
+fn config(place: &Path, url: &str, batch: &str) -> Config {
+    let paths = ["c", "o", "s"].map(|name| place.join(name).to_str().expect("a plain path").to_owned());
+    let [containers, logs, state] = &paths;
+    let places = ["longshore", "run", "--containers-dir", containers, "--log-path", logs, "--state-dir", state];
+    let args = places.iter().copied().chain(["--endpoint", url, "--batch", batch]);
+    let Command::Run(flags) = Cli::parse_from(args).into_command() else { unreachable!("asked for a run") };
+    let host = Host { now_ns: 0, hostname: "bench".to_owned(), cores: 2, working_dir: "/".into(), own_id: None };
+    let config = Config::for_run(&flags, &host).expect("good flags");
+    config.with_sinks(&BTreeMap::new(), &flags.forward, &host).expect("a good sink")
+}
+
+#[derive(Default)]
+struct Inline {
+    store: MemoryStore,
+    told: VecDeque<Vec<Outcome<Unix>>>,
+}
+
+impl Committer<Unix> for Inline {
+    fn submit(&mut self, items: Vec<Item<Unix>>) {
+        self.told.push_back(execute(&Unix, &mut self.store, items));
+    }
+
+    fn is_idle(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    fn poll(&mut self) -> Option<Vec<Outcome<Unix>>> {
+        self.told.pop_front()
+    }
+}
+
+/// Reads and forgets.
+struct Receiver {
+    port: u16,
+    n_bytes: Arc<AtomicU64>,
+}
+
+impl Receiver {
+    fn start() -> Receiver {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
+        let port = listener.local_addr().expect("its address").port();
+        let n_bytes = Arc::new(AtomicU64::new(0));
+        let counted = n_bytes.clone();
+        // Ends with the process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let counted = counted.clone();
+                std::thread::spawn(move || drop(stream.and_then(|stream| take(&stream, &counted))));
+            }
+        });
+        Receiver { port, n_bytes }
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/", self.port)
+    }
+}
+
+fn take(stream: &TcpStream, n_bytes: &AtomicU64) -> std::io::Result<()> {
+    let mut reader = BufReader::with_capacity(64 * 1024, stream.try_clone()?);
+    let mut writer = stream.try_clone()?;
+    let mut line = String::new();
+    let mut length = 0;
+    while reader.read_line(&mut line)? > 0 {
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
+            length = value.trim().parse().expect("a length");
+        }
+        if line == "\r\n" {
+            let read = std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink())?;
+            n_bytes.fetch_add(read, Ordering::Relaxed);
+            writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?;
+        }
+        line.clear();
+    }
+    Ok(())
+}

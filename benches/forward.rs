@@ -87,8 +87,11 @@ fn measure(workload: &Workload, bytes: usize) {
     let mut forwarder = Forwarder::new(parts, Keys::new("bench").load(&[]));
     let stop = Hints { stop: true, ..Hints::default() };
     let started = Instant::now();
-    while !forwarder.is_done() {
+    loop {
         let pause = forwarder.step(&stop);
+        if forwarder.is_done() {
+            break;
+        }
         inbox.wait(pause.min(std::time::Duration::from_millis(1)));
     }
     let seconds = started.elapsed().as_secs_f64();

@@ -246,7 +246,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         next.saturating_sub(now)
     }
 
-    /// Everything that was there when it was last looked at is delivered and stored, or it can't be for now.
+    /// To be asked behind a step. Everything that was there when it was last looked at is delivered and stored, or it can't be for now.
     pub fn is_done(&self) -> bool {
         if self.parts.transport.is_closed() {
             return self.outbox.is_idle();

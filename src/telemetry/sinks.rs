@@ -47,6 +47,7 @@ pub struct SinkMeters {
     pub retries: IntCounter,
     pub dead_letters: IntCounter,
     pub shed_bytes: IntCounter,
+    pub losses: IntCounter,
     pub errors_rejected: IntCounter,
     pub errors_too_large: IntCounter,
     pub errors_refused: IntCounter,
@@ -58,7 +59,8 @@ pub struct SinkMeters {
     circuit: Vec<IntGauge>,
 }
 
-const COUNTERS: [(&str, &str); 8] = [
+const COUNTERS: [(&str, &str); 9] = [
+    ("sink_losses_total", "Entries of the loss ledger about what could not be delivered to a sink."),
     ("sink_bytes_read_total", "Bytes read from logs for a sink."),
     ("sink_filtered_total", "Messages that a sink's settings leave out."),
     ("sink_records_delivered_total", "Records that the receiver has accepted, repeats included."),
@@ -113,6 +115,7 @@ impl SinkFamilies {
             retries: counter("sink_retries_total"),
             dead_letters: counter("sink_dead_letters_total"),
             shed_bytes: counter("sink_shed_bytes_total"),
+            losses: counter("sink_losses_total"),
             errors_rejected: rejected,
             errors_too_large: too_large,
             errors_refused: refused,

@@ -5,6 +5,7 @@
 //! of them. A batch is sent only when somebody said that its bounds are durable: so it is the same batch after any death.
 
 mod answer;
+mod batch;
 mod circuit;
 mod pace;
 #[cfg(test)]
@@ -14,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub use answer::Answer;
+use batch::{Batch, State, halves};
+pub use batch::{Order, Outcome, Part, Plan, Retired, Rules};
 pub use circuit::{Circuit, CircuitState};
 pub use pace::{Backoff, Bucket, Dice};
 
@@ -22,98 +25,6 @@ pub type BatchKey = u64;
 
 /// Records put aside in a row, with none accepted between: then it isn't the records.
 const BURIED_IN_A_ROW_MAX: u32 = 100;
-
-/// Whether several batches of one container may be under way at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// One after the other: its records arrive in file order.
-    Strict,
-    /// As many as there are requests: faster over a long line, and retries may change the order.
-    Relaxed,
-}
-
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// A batch is sealed at so many records or bytes, or when its oldest record waited so long.
-    pub batch_records: usize,
-    pub batch_bytes: u64,
-    pub wait: Duration,
-    /// Requests in flight.
-    pub window: usize,
-    /// Sealed batches that are not done.
-    pub planned_max: usize,
-    /// Bytes of records that are held.
-    pub queue_bytes: u64,
-    pub order: Order,
-    pub backoff: Backoff,
-    pub records_per_second: Option<u64>,
-    pub bytes_per_second: Option<u64>,
-}
-
-/// Records of one lane in a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    pub lane: LaneId,
-    pub first: u64,
-    pub n: u32,
-}
-
-impl Part {
-    pub fn end(&self) -> u64 {
-        self.first + u64::from(self.n)
-    }
-}
-
-/// A batch to be made durable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
-    pub key: BatchKey,
-    pub parts: Vec<Part>,
-}
-
-/// A batch that is done: its parts are the next ones of their lanes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retired {
-    pub key: BatchKey,
-    pub parts: Vec<Part>,
-}
-
-/// What an answer asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Nothing,
-    /// Two batches take its place, to be made durable together.
-    Split {
-        parent: BatchKey,
-        halves: [Plan; 2],
-    },
-    /// Its one record can't be delivered: put it aside, then say [`Delivery::buried`].
-    Bury {
-        key: BatchKey,
-        why: String,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Not durable yet.
-    Planned,
-    Ready,
-    InFlight,
-    Burying,
-    Done,
-}
-
-#[derive(Clone, Debug)]
-struct Batch {
-    key: BatchKey,
-    parts: Vec<Part>,
-    n_records: usize,
-    bytes: u64,
-    state: State,
-    n_failures: u32,
-    not_before: Duration,
-}
 
 #[derive(Clone, Debug, Default)]
 struct Lane {
@@ -485,27 +396,4 @@ impl Delivery {
         let ix = self.ix(key);
         &mut self.batches[ix]
     }
-}
-
-impl Batch {
-    fn new(key: BatchKey, parts: Vec<Part>, bytes: u64) -> Batch {
-        let n_records = parts.iter().map(|part| part.n as usize).sum();
-        Batch { key, parts, n_records, bytes, state: State::Planned, n_failures: 0, not_before: Duration::ZERO }
-    }
-}
-
-/// The first `n` records, and the rest.
-fn halves(parts: &[Part], n: usize) -> (Vec<Part>, Vec<Part>) {
-    let (mut left, mut right, mut room) = (Vec::new(), Vec::new(), n as u32);
-    for part in parts {
-        let taken = part.n.min(room);
-        room -= taken;
-        if taken > 0 {
-            left.push(Part { n: taken, ..*part });
-        }
-        if taken < part.n {
-            right.push(Part { lane: part.lane, first: part.first + u64::from(taken), n: part.n - taken });
-        }
-    }
-    (left, right)
 }

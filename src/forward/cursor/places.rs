@@ -1,0 +1,118 @@
+//! Where to begin again: places that a row keeps, and finding them after a restart.
+
+use std::io;
+use std::ops::Range;
+
+use crate::assemble::Assembler;
+use crate::forward::cursor::{Cursor, Decision, Found, Resume, joining};
+use crate::forward::mark::{Mark, generation};
+use crate::forward::pending::Pending;
+use crate::sys::Os;
+use crate::tail::Fingerprint;
+
+/// Places are remembered without a large open line in them, where they can be.
+const CHAIN_BYTES_KEPT: usize = 16 * 1024;
+/// Unless so many records came since the last one.
+const RECORDS_WITHOUT_PLACE_MAX: u64 = 10_000;
+
+impl<O: Os> Cursor<O> {
+    /// Goes on from the place in `resume`, behind the record `delivered`; where the log doesn't have it, from the oldest
+    /// incarnation that was not read to its end. Records are numbered from `next`.
+    pub fn resume(
+        &mut self,
+        os: &O,
+        resume: &Resume,
+        next: u64,
+        delivered: Option<Mark>,
+        decisions: impl IntoIterator<Item = Decision>,
+    ) -> io::Result<Found> {
+        self.pending = Pending::starting_at(next);
+        self.assembler = Assembler::resume(joining(&self.sieve), resume.unfinished.clone());
+        let found = match self.lineage.find(os, resume.head, resume.offset, resume.tail)? {
+            Some(generation_ix) => {
+                self.lineage.begin_at(os, generation_ix, resume.offset, resume.tail)?;
+                self.resumes.push_back(resume.clone());
+                Found::Same
+            }
+            None => {
+                let is_there = resume.head.is_some() && self.lineage.generations().any(|held| held.head == resume.head);
+                let n_drained = self.n_drained();
+                self.lineage.begin_at(os, n_drained, 0, None)?;
+                match resume.head {
+                    None => Found::Same,
+                    Some(_) if is_there => Found::Earlier,
+                    Some(_) => Found::Gap,
+                }
+            }
+        };
+        if found == Found::Same {
+            self.to_repeat = decisions.into_iter().collect();
+            self.decisions = self.to_repeat.clone();
+            self.skip = delivered;
+            self.check_skip();
+        }
+        Ok(found)
+    }
+
+    /// What is gone can't be waited for.
+    pub(super) fn check_skip(&mut self) {
+        let is_there = |mark: &Mark| self.lineage.generations().any(|held| generation(held.head) == mark.generation);
+        self.skip = self.skip.filter(is_there);
+    }
+
+    /// Incarnations at the old end that an earlier life read to their ends.
+    fn n_drained(&self) -> usize {
+        let drained: Vec<Fingerprint> = self.lineage.drained().collect();
+        let is_drained = |head: Option<Fingerprint>| head.is_some_and(|head| drained.contains(&head));
+        self.lineage.generations().take_while(|held| is_drained(held.head)).count()
+    }
+
+    /// Remembers where it stands, to begin again from there.
+    pub(super) fn note_place(&mut self, os: &O) -> io::Result<()> {
+        let no = self.pending.next();
+        let large = self.assembler.unfinished().bytes() > CHAIN_BYTES_KEPT;
+        let far = self.resumes.back().is_none_or(|last| no >= last.no + RECORDS_WITHOUT_PLACE_MAX);
+        if large && !far {
+            return Ok(());
+        }
+        let place = self.place(os)?;
+        if self.resumes.back().is_some_and(|last| last.no == no) {
+            self.resumes.pop_back();
+        }
+        self.resumes.push_back(place);
+        Ok(())
+    }
+
+    fn place(&mut self, os: &O) -> io::Result<Resume> {
+        let head = self.lineage.head(os)?;
+        let front = self.lineage.front();
+        Ok(Resume {
+            no: self.pending.next(),
+            head,
+            offset: front.map_or(0, |front| front.offset),
+            tail: front.and_then(|front| front.tail()),
+            unfinished: self.assembler.unfinished().clone(),
+        })
+    }
+
+    /// Where to begin again when everything before record `no` is delivered, and the decisions behind that place.
+    pub fn resume_for(&mut self, os: &O, no: u64) -> io::Result<(Resume, Vec<Decision>)> {
+        if no == self.pending.next() && self.skip.is_none() {
+            let place = self.place(os)?;
+            self.resumes.clear();
+            self.resumes.push_back(place);
+        }
+        while self.resumes.get(1).is_some_and(|next| next.no <= no) {
+            self.resumes.pop_front();
+        }
+        let resume = self.resumes.front().cloned().unwrap_or(Resume { no, ..Resume::default() });
+        self.decisions.retain(|decision| decision.no >= resume.no);
+        let decisions = self.decisions.iter().filter(|decision| decision.no < no).copied().collect();
+        Ok((resume, decisions))
+    }
+
+    /// Decisions among these records, for the batch that holds them.
+    pub fn decisions_in(&self, numbers: Range<u64>) -> Vec<Decision> {
+        self.decisions.iter().filter(|decision| numbers.contains(&decision.no)).copied().collect()
+    }
+}

@@ -234,7 +234,7 @@ pub fn resolve(table: &SinkTable, config: &Config, host: &Host) -> Result<Sink, 
     };
     let settings = Settings {
         name: table.name.clone(),
-        selection: selection(&options, host)?,
+        selection: selection(&options)?,
         sieve: Sieve {
             filter: filter(&options)?,
             max_line_bytes: config.base.max_line_bytes,
@@ -256,16 +256,16 @@ pub fn resolve(table: &SinkTable, config: &Config, host: &Host) -> Result<Sink, 
     Ok(Sink { given, settings: Arc::new(settings), target: made.target })
 }
 
-fn selection(options: &Options<'_>, host: &Host) -> Result<Selection, Failure> {
+fn selection(options: &Options<'_>) -> Result<Selection, Failure> {
     let flags = SelectionFlags {
         container_names: options.list("container_names")?,
         exclude_names: options.list("exclude_names")?,
         label: options.list("label")?,
         image: options.list("image")?,
         container_labels: Switch::Yes,
+        hostname: None,
     };
-    // The agent's own selection knows its own container.
-    let _ = host;
+    // The agent's own selection leaves its own container out already.
     Selection::parse(&flags, None).map_err(|error| options.refuse("container_names", error))
 }
 

@@ -29,6 +29,8 @@ impl<O: Os> Container<O> {
         };
         let meddling = output.check_name(os).unwrap_or(None)?;
         self.batch.rewind_record();
+        // Nothing goes into the new file before a rung lies in it: it would be written again after a death.
+        self.barrier.get_or_insert_default();
         Some(meddling)
     }
 

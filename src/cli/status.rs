@@ -155,6 +155,8 @@ mod tests {
             lines[2],
             "db    f             exited   0 B/s      0 B    0 s     0 B   0     cannot read x (61 s ago)"
         );
-        assert_eq!(lines[3..], ["! state: disk full"]);
+        assert_eq!(lines[3..5], ["", "SINK  CIRCUIT  DELIVERED  QUEUE  LAG  HELD  RETRIES  DEAD LETTERS"]);
+        assert_eq!(lines[5], "loki  held     0          0      0 B  0 B   0        0");
+        assert_eq!(lines[6..], ["! state: disk full"]);
     }
 }

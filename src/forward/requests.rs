@@ -118,7 +118,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             self.say_answer(&answer, now);
             match self.delivery.handle_answer(key, answer, now) {
                 Outcome::Nothing => {}
-                Outcome::Split { parent, halves } => self.split(parent, halves, now),
+                Outcome::Split { parent, halves } => self.split(parent, halves),
                 Outcome::Bury { key, why } => self.bury(key, &why, now),
             }
             self.take_retired();
@@ -173,7 +173,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
     }
 
     /// Two batches take its place, in the store as well before they are sent.
-    fn split(&mut self, parent: BatchKey, halves: [Plan; 2], now: Duration) {
+    fn split(&mut self, parent: BatchKey, halves: [Plan; 2]) {
         let Some(whole) = self.sealed.remove(&parent) else { return };
         let Content::Whole(body) = whole.content else { return };
         let payload = match body.payload(self.parts.settings.form) {
@@ -190,7 +190,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             }
             changes.extend(self.seal(half.key, half_place(&whole.place, ix), &half.parts, payload));
         }
-        tracing::debug!(sink = %self.parts.settings.name, ?now, "a batch is cut in two");
+        tracing::debug!(sink = %self.parts.settings.name, batch = %body.id, "a batch is cut in two");
         self.outbox.push(Group { changes, effect: Effect::Planned(keys, Vec::new()) });
     }
 

@@ -126,7 +126,11 @@ fn row(text: &mut String, key: &str, property: &Value) {
 fn metrics() -> String {
     let mut agent = Longshore::new(&repository("tests/fixtures/containers"));
     let address = free_address();
-    agent.start(&["--listen", &address.to_string(), "--container-metrics"]);
+    // What sinks count is there where there is one.
+    let config = tempfile::NamedTempFile::with_suffix(".toml").expect("a temporary file");
+    fs::write(config.path(), "[sinks.NAME]\ntype = \"stdout\"\n").expect("write the configuration");
+    let config = config.path().to_str().expect("a path");
+    agent.start(&["--listen", &address.to_string(), "--container-metrics", "--config", config]);
     let mut metrics = String::new();
     until("it tells its metrics", PATIENCE, || match get(address, "/metrics") {
         // Those by container come with the first second.
@@ -216,7 +220,7 @@ fn the_pages_name_what_there_is() {
 }
 
 /// Flags of other commands that the pages name.
-const OTHERS: [&str; 5] = ["--cap-add", "--env", "--publish", "--exclude", "--hostname"];
+const OTHERS: [&str; 6] = ["--cap-add", "--volume", "--env", "--publish", "--exclude", "--hostname"];
 
 /// All flags of all verbs.
 fn flags() -> Vec<String> {

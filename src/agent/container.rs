@@ -475,11 +475,14 @@ impl<O: Os> Container<O> {
         }
         let path = output.path().to_owned();
         let trouble = |error| Trouble::Output(path.clone(), error);
-        output.wake(turn.os).map_err(trouble)?;
-        if let Some(meddling) = output.prepare(turn.os).map_err(trouble)? {
+        let removed = output.wake(turn.os).map_err(trouble)?;
+        if let Some(meddling) = output.prepare(turn.os).map_err(trouble)?.or(removed) {
             turn.meddled.push(meddling);
             self.batch.rewind_record(); // Its first part went with what was taken away.
             self.dirty = true;
+            // A rung must lie in what is there now, or a death right after would write the same again.
+            self.barrier.get_or_insert_default();
+            return Ok(());
         }
         let ends = self.batch.unwritten_ends();
         let mut n_bytes = output.fitting(&ends);

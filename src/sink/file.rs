@@ -234,19 +234,22 @@ impl<O: Os> Output<O> {
         self.current = None;
     }
 
-    /// Opens the file that [`Output::rest`] closed and checks that it is as it was left.
-    pub fn wake(&mut self, os: &O) -> io::Result<()> {
+    /// Opens the file that [`Output::rest`] closed; whether it is there still.
+    pub fn wake(&mut self, os: &O) -> io::Result<Option<Meddling>> {
         if self.current.is_none() && self.place.offset > 0 {
             match os.open_output(&self.path, self.mode, Create::Never) {
                 Ok(file) => {
                     let id = os.stat_open(&file)?.id;
                     self.current = Some((file, id));
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.place.offset = 0,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.place.offset = 0;
+                    return Ok(Some(Meddling::Removed));
+                }
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 

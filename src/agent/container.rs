@@ -151,6 +151,7 @@ pub struct Container<O: Os> {
     /// `--until` was reached.
     later: bool,
     finished: bool,
+    /// The last turn went as far as the log did.
     quiet: bool,
     /// It left its output for another container, or another name; source and open lines stay.
     released: bool,

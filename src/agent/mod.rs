@@ -12,6 +12,8 @@ pub mod schedule;
 
 pub(crate) mod commits;
 mod ending;
+mod gauges;
+mod held;
 mod pace;
 mod reload;
 pub(crate) mod roster;
@@ -34,9 +36,7 @@ use crate::checkpoint::codec;
 use crate::checkpoint::commit::Committer;
 use crate::checkpoint::store::Store;
 use crate::config::Config;
-use crate::config::limits::{
-    COMMIT_PERIOD, GENERATIONS_HELD_MAX, POLL_MAX, ROOT_PERIOD, SWEEP_PERIOD, UNWATCHED_PERIOD,
-};
+use crate::config::limits::{COMMIT_PERIOD, POLL_MAX, ROOT_PERIOD, SWEEP_PERIOD, UNWATCHED_PERIOD};
 use crate::config::treatment::Treatment;
 use crate::loss::{Ledger, Loss};
 use crate::sink::journal::Journal;
@@ -46,6 +46,7 @@ use crate::sys::{Os, Stat};
 use crate::telemetry::said::Said;
 use crate::telemetry::{Counters, Health, RecoveryReason};
 
+use self::gauges::{Busy, Counted};
 use self::pace::Pace;
 use self::routes::Route;
 
@@ -97,6 +98,8 @@ struct Slot<O: Os> {
     /// Its row is on its way out of the store.
     leaving: bool,
     pace: Pace,
+    /// What it counts for in the gauges.
+    counted: Counted,
     /// Since the drain began it was seen quiet.
     quiet_since_stop: bool,
 }
@@ -136,7 +139,8 @@ pub struct Agent<O: Os, C: Committer<O>, T: Tidier, W: Watcher> {
     health: Health,
     mode: Mode,
     boot: String,
-    slots: BTreeMap<usize, Slot<O>>,
+    /// Boxed: nodes of a map whose keys only grow are half empty, and a slot is large.
+    slots: BTreeMap<usize, Box<Slot<O>>>,
     next_slot: usize,
     by_id: HashMap<String, usize>,
     queue: BTreeSet<(Duration, usize)>,
@@ -175,6 +179,7 @@ pub struct Agent<O: Os, C: Committer<O>, T: Tidier, W: Watcher> {
     n_commit_failures: u32,
     commit_began_at: Duration,
     held_looked_at: Duration,
+    busy: Busy,
     /// When bytes last came from any log.
     hot_moved_at: Duration,
     tidied_at: Duration,
@@ -250,6 +255,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             n_commit_failures: 0,
             commit_began_at: now,
             held_looked_at: now,
+            busy: Busy::default(),
             hot_moved_at: now,
             tidied_at: Duration::ZERO,
             stopping: false,
@@ -284,6 +290,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let mut moved = false;
         for ix in self.take_due(now) {
             moved |= self.serve(ix, now);
+            self.recount(ix);
         }
         if moved {
             self.hot_moved_at = now;
@@ -296,7 +303,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         self.take_commits(now);
         self.health.committing((!self.committer.is_idle()).then_some(self.commit_began_at));
         self.tidy(now);
-        if moved { Duration::ZERO } else { self.pause(now) }
+        self.pause(now)
     }
 
     fn pause(&self, now: Duration) -> Duration {
@@ -442,7 +449,12 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         };
         let went = slot.container.turn(&mut turn);
         let n_passed = slot.container.lineage.passed() - n_before;
-        slot.pace.read(tally.bytes);
+        if tally.bytes > 0 {
+            slot.pace.read(tally.bytes, now);
+            self.busy.paced.insert(ix);
+        }
+        let file_bytes = slot.container.lineage.front().map_or(0, |front| front.offset);
+        slot.activity.brought(tally.bytes, file_bytes);
         slot.leaves_after = slot.leaves_after.saturating_sub(tally.bytes);
         self.count(&tally, n_passed);
         self.take_losses(ix, losses);
@@ -465,7 +477,8 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             self.wanting.insert(ix);
         }
         let moved = went == Went::Moved;
-        slot.pace.went(went == Went::Quiet || went == Went::Finished, now);
+        let drained = slot.container.is_drained();
+        slot.pace.went(went == Went::Quiet || went == Went::Finished || drained, now);
         slot.quiet_since_stop |= self.stopping && went == Went::Quiet;
         let change = match went {
             Went::Moved => slot.activity.grew(now),
@@ -476,6 +489,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         if went == Went::Finished || went == Went::Blocked {
             self.leave_if_finished(ix);
         }
+        let ends = self.stopping || self.mode == Mode::Backfill;
         let Some(slot) = self.slots.get_mut(&ix) else {
             return moved;
         };
@@ -485,6 +499,8 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             slot.container.rest_output();
         }
         let pause = match went {
+            // Another look at once would find nothing. A watched one gets it: its watch may be about to go.
+            Went::Moved if drained && slot.activity.is_hot(now) && !ends => slot.activity.pause(now, self.hot.len()),
             Went::Moved => Duration::ZERO,
             Went::Quiet if armed => Duration::ZERO, // Bytes may have come before the watch was armed.
             Went::Quiet if slot.container.has_open_line() => {
@@ -498,7 +514,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             }
             Went::Blocked | Went::Finished => POLL_MAX,
         };
-        self.reschedule(ix, now + pause);
+        self.reschedule(ix, schedule::tick(now + pause).max(now));
         moved
     }
 
@@ -560,62 +576,6 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let ours = self.routes.keys().filter(|route| self.share.as_ref().is_none_or(|share| share.takes(route)));
         let kept = |route: &String| self.treatment_of(route).retention();
         ours.map(|route| (self.config.places.log_path.join(route), kept(route))).collect()
-    }
-
-    /// Lets go of what deleted logs hold on the disk, above the budget: the noisiest first.
-    fn shed_held(&mut self, now: Duration) {
-        if now < self.held_looked_at + UNWATCHED_PERIOD {
-            return;
-        }
-        self.held_looked_at = now;
-        self.slots.values_mut().for_each(|slot| slot.pace.sample(now));
-        self.gauge(now);
-        let total = self.os.space(&self.config.places.containers_dir).map_or(u64::MAX, |space| space.total);
-        let budget = self.config.held_max(total);
-        let mut held: Vec<(u64, usize)> = Vec::new();
-        let mut too_many: Vec<(usize, usize)> = Vec::new();
-        for (ix, slot) in &self.slots {
-            let n_over = slot.container.lineage.len().saturating_sub(GENERATIONS_HELD_MAX);
-            if n_over > 0 {
-                too_many.push((*ix, n_over));
-            }
-            if slot.container.lineage.len() > 1 || slot.container.removed {
-                held.push((slot.container.lineage.held_bytes(&self.os), *ix));
-            }
-        }
-        let mut sum: u64 = held.iter().map(|(bytes, _)| bytes).sum();
-        self.counters.held_bytes.set(i64::try_from(sum).unwrap_or(i64::MAX));
-        while sum > budget {
-            let Some((noisiest_ix, (_, ix))) = held.iter().copied().enumerate().max_by_key(|(_, held)| *held) else {
-                break;
-            };
-            let Some(freed) = self.shed(ix, now).filter(|freed| *freed > 0) else {
-                held.swap_remove(noisiest_ix); // It can't let go now; others can.
-                continue;
-            };
-            held[noisiest_ix].0 = held[noisiest_ix].0.saturating_sub(freed);
-            sum = sum.saturating_sub(freed);
-        }
-        // One log must not take the descriptors that the others need.
-        for (ix, n_over) in too_many {
-            for _ in 0..n_over {
-                if self.shed(ix, now).is_none() {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Lets a container's oldest deleted incarnation go. The bytes it held; `None` if it can't let go of any now.
-    fn shed(&mut self, ix: usize, now: Duration) -> Option<u64> {
-        let (freed, losses) = self.slots.get_mut(&ix)?.container.shed(&self.os);
-        if losses.is_empty() {
-            return None;
-        }
-        self.take_losses(ix, losses);
-        self.wanting.insert(ix);
-        self.reschedule(ix, now);
-        Some(freed)
     }
 }
 

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use crate::config::limits::UNWATCHED_PERIOD;
+
 /// Weight of the newest sample in the rate: a burst shows at once and fades within some seconds.
 const NEWEST: f64 = 0.4;
+/// How often the rate is asked for.
+const SAMPLE_PERIOD: Duration = UNWATCHED_PERIOD;
 /// Below this a rate is rest of an old burst.
 const BYTES_PER_SECOND_MIN: f64 = 1.0;
 
@@ -22,7 +26,11 @@ impl Pace {
     }
 
     /// So many bytes came from the log.
-    pub fn read(&mut self, bytes: u64) {
+    pub fn read(&mut self, bytes: u64, now: Duration) {
+        if self.rate == 0.0 && self.bytes == self.sampled_bytes {
+            // Nothing was sampled while it rested.
+            self.sampled_at = self.sampled_at.max(now.saturating_sub(SAMPLE_PERIOD));
+        }
         self.bytes += bytes;
     }
 
@@ -36,7 +44,7 @@ impl Pace {
         self.behind_since = if caught_up { None } else { self.behind_since.or(Some(now)) };
     }
 
-    /// About once a second.
+    /// Every `SAMPLE_PERIOD` while there is a rate.
     pub fn sample(&mut self, now: Duration) {
         let seconds = now.saturating_sub(self.sampled_at).as_secs_f64();
         if seconds <= 0.0 {
@@ -66,7 +74,7 @@ mod tests {
     fn a_rate_comes_near_and_fades_to_nothing() {
         let mut pace = Pace::new(Duration::ZERO);
         for second in 1..=10 {
-            pace.read(1000);
+            pace.read(1000, Duration::from_secs(second));
             pace.sample(Duration::from_secs(second));
         }
         assert!((950.0..=1000.0).contains(&pace.bytes_per_second()), "{}", pace.bytes_per_second());
@@ -74,6 +82,14 @@ mod tests {
         assert!(pace.bytes_per_second() > 900.0, "no time, no sample");
         (11..40).for_each(|second| pace.sample(Duration::from_secs(second)));
         assert_eq!(pace.bytes_per_second(), 0.0);
+    }
+
+    #[test]
+    fn a_rest_that_was_not_sampled_does_not_lower_the_rate() {
+        let mut pace = Pace::new(Duration::ZERO);
+        pace.read(1000, Duration::from_secs(3600));
+        pace.sample(Duration::from_secs(3600) + Duration::from_millis(1));
+        assert!((390.0..=400.0).contains(&pace.bytes_per_second()), "{}", pace.bytes_per_second());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::agent::container::{Container, Facts};
+use crate::agent::gauges::Counted;
 use crate::agent::pace::Pace;
 use crate::agent::schedule::Activity;
 use crate::agent::{Agent, Mode, Share, Slot};
@@ -158,7 +159,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         self.by_id.insert(id.to_owned(), ix);
         self.slots.insert(
             ix,
-            Slot {
+            Box::new(Slot {
                 container,
                 activity: Activity::new(now),
                 due: now,
@@ -177,8 +178,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 losses_in_flight: Vec::new(),
                 leaving: false,
                 pace: Pace::new(now),
+                counted: Counted::default(),
                 quiet_since_stop: false,
-            },
+            }),
         );
         self.queue.insert((now, ix));
         self.hot.insert(ix);
@@ -301,6 +303,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         self.queue.remove(&(slot.due, ix));
         self.hot.remove(&ix);
         self.wanting.remove(&ix);
+        self.busy.forget(ix, slot.counted);
         self.by_id.remove(&slot.container.id);
         self.said.forget(&slot.container.id);
         self.watcher.unwatch(slot.container.lineage.directory());

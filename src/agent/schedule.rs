@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use crate::config::limits::{POLL_MAX, POLL_MIN, POLL_PER_HOT, SWEEP_PERIOD, UNWATCHED_PERIOD};
+use crate::config::limits::{
+    BULK_FILE_BYTES, BULK_LOOK_BYTES, POLL_BULK, POLL_MAX, POLL_MIN, POLL_PER_HOT, SWEEP_PERIOD, UNWATCHED_PERIOD,
+};
 
 /// A log without news for so long is idle and gets a watch.
 const COOLS_AFTER: Duration = Duration::from_secs(1);
@@ -20,6 +22,7 @@ pub struct Activity {
     grown_at: Duration,
     hinted_since: Duration,
     n_hinted: u32,
+    is_bulk: bool,
 }
 
 /// What to do about the watch of a log.
@@ -32,7 +35,7 @@ pub enum WatchChange {
 
 impl Activity {
     pub fn new(now: Duration) -> Activity {
-        Activity { watched: false, refused_at: None, grown_at: now, hinted_since: now, n_hinted: 0 }
+        Activity { watched: false, refused_at: None, grown_at: now, hinted_since: now, n_hinted: 0, is_bulk: false }
     }
 
     pub fn is_hot(&self, now: Duration) -> bool {
@@ -53,6 +56,11 @@ impl Activity {
         if self.n_hinted >= HEATS_AFTER_HINTS { WatchChange::Disarm } else { WatchChange::Keep }
     }
 
+    /// What the last look brought, and how much of the file is read.
+    pub fn brought(&mut self, bytes: u64, file_bytes: u64) {
+        self.is_bulk = bytes >= BULK_LOOK_BYTES && file_bytes >= BULK_FILE_BYTES;
+    }
+
     /// No bytes came.
     pub fn rested(&self, now: Duration) -> WatchChange {
         let cold = now >= self.grown_at + COOLS_AFTER;
@@ -64,10 +72,16 @@ impl Activity {
     pub fn pause(&self, now: Duration, n_hot: usize) -> Duration {
         if self.is_hot(now) {
             let pause = POLL_PER_HOT.saturating_mul(u32::try_from(n_hot).unwrap_or(u32::MAX));
-            return pause.clamp(POLL_MIN, POLL_MAX);
+            return pause.clamp(if self.is_bulk { POLL_BULK } else { POLL_MIN }, POLL_MAX);
         }
         if self.watched { SWEEP_PERIOD } else { UNWATCHED_PERIOD }
     }
+}
+
+/// Looks fall on ticks of `POLL_MIN`, so that many hot logs share a wake-up. Later than any moment that is `POLL_MIN` before.
+pub fn tick(due: Duration) -> Duration {
+    let since = due.as_nanos() % POLL_MIN.as_nanos();
+    due - Duration::from_nanos(since as u64)
 }
 
 /// How long to leave alone what failed: doubling, from `RETRY_MIN` to `RETRY_MAX`.
@@ -95,6 +109,26 @@ mod tests {
         }
         assert_eq!(activity.grew(at(2010)), WatchChange::Disarm);
         assert_eq!(activity.grew(at(9000)), WatchChange::Keep, "one line now and then keeps its watch");
+    }
+
+    #[test]
+    fn bulk_is_looked_at_less_often_unless_it_may_be_rotated_soon() {
+        let mut activity = Activity::new(Duration::ZERO);
+        activity.brought(BULK_LOOK_BYTES, BULK_FILE_BYTES);
+        assert_eq!(activity.pause(Duration::ZERO, 1), POLL_BULK);
+        assert_eq!(activity.pause(Duration::ZERO, 1000), POLL_MAX);
+        activity.brought(BULK_LOOK_BYTES, BULK_FILE_BYTES - 1);
+        assert_eq!(activity.pause(Duration::ZERO, 1), POLL_MIN);
+    }
+
+    #[test]
+    fn looks_share_ticks_and_are_never_put_off() {
+        for at in [0, 1, 3_999_999, 4_000_000, 4_000_001, 123_456_789] {
+            let now = Duration::from_nanos(at);
+            let next = tick(now + POLL_MIN);
+            assert!(now < next && next <= now + POLL_MIN, "{now:?} {next:?}");
+            assert_eq!(next.as_nanos() % POLL_MIN.as_nanos(), 0);
+        }
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use crate::agent::Agent;
 use crate::agent::commits::merge_loss;
 use crate::agent::container::Trouble;
 use crate::agent::pipe::Tally;
 use crate::agent::schedule::retry_pause;
-use crate::agent::{Agent, Slot};
 use crate::checkpoint::commit::Committer;
 use crate::config::limits::POLL_MAX;
 use crate::loss::{Loss, Reason};
@@ -14,7 +14,7 @@ use crate::sink::file::Meddling;
 use crate::sink::tidy::Tidier;
 use crate::sys::Os;
 use crate::sys::watch::Watcher;
-use crate::telemetry::{Counters, FilterReason, Label, Redactable, Standing};
+use crate::telemetry::{Counters, FilterReason, Label, Redactable};
 
 impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     pub(super) fn count(&self, tally: &Tally, n_passed: u64) {
@@ -88,6 +88,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         self.health.set(trouble.cause(), trouble.to_string());
         slot.last_error = Some((trouble.to_string(), now));
         slot.trouble = Some(trouble);
+        self.busy.troubled.insert(ix);
         slot.retry_at = now + pause;
         self.reschedule(ix, now + pause.min(POLL_MAX));
     }
@@ -99,6 +100,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let Some(trouble) = slot.trouble.take() else {
             return;
         };
+        self.busy.troubled.remove(&ix);
         let cause = trouble.cause();
         let name = &slot.container.facts.metadata.name;
         if let Some(suppressed) = self.said.healed(cause, &slot.container.id) {
@@ -107,47 +109,6 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let others = self.slots.values().any(|slot| slot.trouble.as_ref().is_some_and(|other| other.cause() == cause));
         if !others {
             self.health.clear(cause);
-        }
-    }
-
-    /// Logs that are neither hot nor in trouble have nothing unread.
-    pub(super) fn gauge(&self, now: Duration) {
-        let busy = self.slots.iter().filter(|(ix, slot)| self.hot.contains(ix) || slot.trouble.is_some());
-        let (mut lag, mut lag_max, mut age) = (0, 0, Duration::ZERO);
-        for (_, slot) in busy {
-            let bytes = slot.container.lineage.lag_bytes(&self.os);
-            lag += bytes;
-            lag_max = lag_max.max(bytes);
-            if bytes > 0 {
-                age = age.max(slot.pace.behind(now));
-            }
-        }
-        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        self.counters.read_lag_bytes.set(gauge(lag));
-        self.counters.read_lag_max_bytes.set(gauge(lag_max));
-        self.counters.oldest_unread_age_seconds.set(age.as_secs_f64());
-        let followed = || self.slots.values().filter(|slot| slot.selected && !slot.leaving);
-        let count = |of: &dyn Fn(&Slot<O>) -> usize| followed().map(of).sum::<usize>() as u64;
-        self.counters.containers.set(gauge(count(&|_| 1)));
-        self.counters.files_open.set(gauge(self.slots.values().map(|slot| slot.container.lineage.len() as u64).sum()));
-        self.counters.files_tracked.set(gauge(count(&|slot| usize::from(!slot.container.lineage.is_empty()))));
-        self.counters.open_lines.set(gauge(count(&|slot| slot.container.open_lines())));
-        if self.config.container_metrics {
-            self.counters
-                .by_container
-                .set(followed().map(|slot| (slot.container.facts.metadata.name.as_str(), self.standing(slot, now))));
-        }
-    }
-
-    fn standing(&self, slot: &Slot<O>, now: Duration) -> Standing {
-        let container = &slot.container;
-        let lag_bytes = container.lineage.lag_bytes(&self.os);
-        Standing {
-            bytes_read: slot.pace.bytes(),
-            lag_bytes,
-            unread_age_seconds: if lag_bytes == 0 { 0.0 } else { slot.pace.behind(now).as_secs_f64() },
-            held_bytes: container.lineage.held_bytes(&self.os),
-            open_lines: container.open_lines() as u64,
         }
     }
 }

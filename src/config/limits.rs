@@ -99,6 +99,11 @@ pub const ROOT_PERIOD: Duration = Duration::from_secs(1);
 /// which at 10 MB/s is more than the lines themselves.
 pub const POLL_MIN: Duration = Duration::from_millis(4);
 pub const POLL_MAX: Duration = Duration::from_millis(25);
+/// A log that brings so much with one look, and won't be rotated before the next ones (its file holds `BULK_FILE_BYTES`
+/// already), is polled every `POLL_BULK`: waking up costs more than the looks, and nobody waits for the single line.
+pub const POLL_BULK: Duration = Duration::from_millis(12);
+pub const BULK_LOOK_BYTES: u64 = 16 * 1024;
+pub const BULK_FILE_BYTES: u64 = 1024 * 1024;
 pub const POLL_PER_HOT: Duration = Duration::from_micros(500);
 
 // --- Deciding ------------------------------------------------------------------------------------------------------

@@ -24,14 +24,26 @@ pub struct Generation<O: Os> {
     pub offset: u64,
     /// The bytes before `offset` as they were read: the end of the last line.
     proof: Vec<u8>,
-    /// What the file looked like when it was last read to its end.
-    quiet_at: Option<(u64, i64)>,
+    /// Where its text ended when it was last read up to there.
+    end: Option<End>,
     /// The most bytes the file was seen to hold.
     size_max: u64,
     /// The rest of an over-long line is being passed over.
     skipping: bool,
     /// It held no whole line when it was opened, or cut.
     headless: bool,
+}
+
+/// The end of an incarnation's text, and what its file looked like then: while it looks like that there is no more.
+#[derive(Clone, Copy)]
+struct End {
+    /// Of the file, in bytes.
+    size: u64,
+    modified_ns: i64,
+    /// Of the text, which isn't that of the file when it is compressed.
+    text: u64,
+    /// Behind its last whole line.
+    lines: u64,
 }
 
 impl<O: Os> Generation<O> {
@@ -42,7 +54,7 @@ impl<O: Os> Generation<O> {
             head: None,
             offset: 0,
             proof: Vec::new(),
-            quiet_at: None,
+            end: None,
             size_max: stat.size,
             skipping: false,
             headless: true,
@@ -77,7 +89,7 @@ impl<O: Os> Generation<O> {
         self.head = head;
         self.offset = 0;
         self.proof.clear();
-        self.quiet_at = None;
+        self.end = None;
         self.skipping = false;
         self.headless = head.is_none();
     }
@@ -99,7 +111,7 @@ impl<O: Os> Generation<O> {
             return Err(ended_early()); // A part of a proof proves nothing.
         }
         self.offset = offset;
-        self.quiet_at = None;
+        self.end = None;
         Ok(())
     }
 }
@@ -433,9 +445,8 @@ impl<O: Os> Lineage<O> {
         };
         let stat = front.source.stat(os)?;
         if !front.is_compressed() {
-            let at_end = front.quiet_at == Some((stat.size, stat.modified_ns));
-            if at_end && stat.size >= front.offset {
-                return Ok(Chunk::Quiet { rest: stat.size - front.offset });
+            if let Some(rest) = front.rest_behind_lines(Some(stat)) {
+                return Ok(Chunk::Quiet { rest });
             }
             if stat.size < front.offset {
                 return self.rewritten(os, stat);
@@ -449,8 +460,8 @@ impl<O: Os> Lineage<O> {
                 self.check_held(os)?;
                 return Ok(Chunk::Rewritten { lost: 0..0 });
             }
-        } else if let Some((_, rest)) = front.quiet_at {
-            return Ok(Chunk::Quiet { rest: rest as u64 });
+        } else if let Some(rest) = front.rest_behind_lines(None) {
+            return Ok(Chunk::Quiet { rest });
         }
         let front = self.generations.front_mut().expect("copies only come before it");
         let chunk = front.fill(os, buffer, stat)?;
@@ -521,7 +532,7 @@ impl<O: Os> Lineage<O> {
         };
         self.generations
             .iter()
-            .filter(|generation| generation.quiet_at.is_none() || !generation.is_compressed())
+            .filter(|generation| generation.end.is_none() || !generation.is_compressed())
             .map(lag)
             .sum()
     }
@@ -656,16 +667,32 @@ impl<O: Os> Lineage<O> {
     }
 }
 
+impl End {
+    fn new(stat: Stat, text: u64, lines: u64) -> End {
+        End { size: stat.size, modified_ns: stat.modified_ns, text, lines }
+    }
+}
+
 impl<O: Os> Generation<O> {
+    /// The bytes behind the last whole line, if all lines were taken and the file still looks as it did at its end.
+    fn rest_behind_lines(&self, now: Option<Stat>) -> Option<u64> {
+        let end = self.end.filter(|end| self.offset >= end.lines && self.offset <= end.text)?;
+        let is_same = now.is_none_or(|now| (now.size, now.modified_ns) == (end.size, end.modified_ns));
+        is_same.then_some(end.text - self.offset)
+    }
+
     /// Reads on. `None`: the bytes before the offset aren't those that were read.
     fn fill(&mut self, os: &O, buffer: &mut Vec<u8>, stat: Stat) -> io::Result<Option<Chunk>> {
         let overlap = self.proof.len();
         let mut wanted = QUANTUM_BYTES;
         loop {
-            if buffer.len() < overlap + wanted {
-                buffer.resize(overlap + wanted, 0);
+            // What comes meanwhile is the next look's: asking for it would cost a call that says there is none.
+            let unread = if self.is_compressed() { u64::MAX } else { stat.size.saturating_sub(self.offset) };
+            let length = overlap + usize::try_from(unread).unwrap_or(usize::MAX).min(wanted);
+            if buffer.len() < length {
+                buffer.resize(length, 0);
             }
-            let window = &mut buffer[..overlap + wanted];
+            let window = &mut buffer[..length];
             let read = self.source.read_at(os, self.offset - overlap as u64, window)?;
             if read < overlap && self.source.stat(os)?.size >= self.offset && !self.is_compressed() {
                 // The file isn't shorter: the read was. Bytes that were not seen prove nothing.
@@ -676,10 +703,11 @@ impl<O: Os> Generation<O> {
             }
             self.size_max = self.size_max.max(stat.size).max(self.offset + (read - overlap) as u64);
             let fresh = overlap..read;
-            let ended = read < window.len();
-            if ended && !self.is_compressed() && self.offset + (fresh.len() as u64) < stat.size {
+            let ended = read < window.len() || fresh.len() as u64 == unread;
+            if read < window.len() && !self.is_compressed() {
                 return Err(ended_early());
             }
+            let text_end = self.offset + fresh.len() as u64;
             if self.offset == 0 && !self.begins_with_head(&window[fresh.clone()], ended) {
                 return Ok(None); // Nothing was read yet, so no proof tells; what was seen first does.
             }
@@ -692,7 +720,7 @@ impl<O: Os> Generation<O> {
                     self.skipping = false;
                     return Ok(Some(Chunk::Waste { offset: self.offset, bytes: first as u64 + 1, nul: false }));
                 }
-                self.quiet_at = None;
+                self.end = ended.then(|| End::new(stat, text_end, self.offset + last as u64 + 1));
                 if self.offset == 0 && self.head.is_none() {
                     let first = memchr::memchr(b'\n', &window[fresh]).unwrap_or(last);
                     self.head = Some(Fingerprint::of(&window[..=first])); // A copy of it is known by it.
@@ -702,10 +730,7 @@ impl<O: Os> Generation<O> {
             }
             let rest = (read - overlap) as u64;
             if ended {
-                let seen = if self.is_compressed() { (stat.size, rest as i64) } else { (stat.size, stat.modified_ns) };
-                // Bytes may have come between the stat and the read: only an end that agrees with both is quiet.
-                let agrees = self.is_compressed() || self.offset + rest == stat.size;
-                self.quiet_at = agrees.then_some(seen);
+                self.end = Some(End::new(stat, text_end, self.offset));
                 return Ok(Some(Chunk::Quiet { rest }));
             }
             if self.skipping || wanted >= LINE_BYTES_MAX {
@@ -738,7 +763,7 @@ impl<O: Os> Generation<O> {
             }
             if ended && self.offset + n_nuls >= stat.size && !self.is_compressed() {
                 // Nothing but NULs up to the end: the text that belongs there may still come.
-                self.quiet_at = Some((stat.size, stat.modified_ns));
+                self.end = Some(End::new(stat, stat.size, self.offset));
                 return Ok(Chunk::Quiet { rest: stat.size - self.offset });
             }
         }
@@ -777,7 +802,7 @@ impl<O: Os> Lineage<O> {
         }
         front.proof = proof;
         front.offset = end;
-        front.quiet_at = None;
+        front.end = None;
         Ok(())
     }
 }

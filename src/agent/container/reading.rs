@@ -35,6 +35,7 @@ impl<O: Os> Container<O> {
                 Chunk::Quiet { rest } => {
                     self.rest_bytes = rest;
                     if !self.end_generation(turn, rest, missing)? {
+                        self.quiet = true;
                         return Ok(moved);
                     }
                 }
@@ -110,8 +111,8 @@ impl<O: Os> Container<O> {
             return Ok(false);
         };
         let last = self.lineage.len() == 1;
-        let unlinked = front.stat(turn.os).map_err(|error| self.source_trouble(error))?.links == 0;
-        let gone = self.removed && missing && unlinked;
+        let gone =
+            self.removed && missing && front.stat(turn.os).map_err(|error| self.source_trouble(error))?.links == 0;
         let succeeded =
             !last && self.lineage.successor_is_filled(turn.os).map_err(|error| self.source_trouble(error))?;
         if !gone && !succeeded {

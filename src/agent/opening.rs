@@ -733,7 +733,7 @@ pub fn settle_owed<O: Os>(os: &O, at: &OutputAt, rung: &Rung, rebooted: bool) ->
     batch.extend_lines(&rung.owed);
     let mut n_there = 0;
     for record in batch.records() {
-        match replay.offer(os, &mut output, record)? {
+        match replay.offer(os, &output, record)? {
             Offer::Present => n_there += record.len(),
             Offer::Ends { already } => {
                 n_there += already;

@@ -91,7 +91,8 @@ impl<O: Os> Replay<O> {
         self.existing.place()
     }
 
-    pub fn offer(&mut self, os: &O, output: &mut Output<O>, record: &[u8]) -> io::Result<Offer> {
+    pub fn offer(&mut self, os: &O, output: &Output<O>, record: &[u8]) -> io::Result<Offer> {
+        let place = self.existing.place();
         let there = self.existing.peek(record.len())?;
         let n_there = there.len();
         if there == &record[..n_there] {
@@ -105,20 +106,23 @@ impl<O: Os> Replay<O> {
             }
             return Ok(Offer::Present); // A rotated segment that ends in the middle of a line: somebody cut it.
         }
-        if self.repair == Repair::ZeroedPages && only_zeroed(there, record) {
-            return self.mend(os, output, record, n_there);
+        // What can't be written again counts as missing: a rotated segment was on the disk before it was renamed, so its
+        // zeros are an older loss, whose place is nobody's now.
+        if self.repair == Repair::ZeroedPages
+            && only_zeroed(there, record)
+            && let Some(file) = output.file().filter(|_| place.segment == output.place().segment)
+        {
+            return self.mend(os, file, record, n_there);
         }
         self.search(record)
     }
 
     /// Writes a damaged line again, in place.
-    fn mend(&mut self, os: &O, output: &mut Output<O>, record: &[u8], n_there: usize) -> io::Result<Offer> {
+    fn mend(&mut self, os: &O, file: &O::File, record: &[u8], n_there: usize) -> io::Result<Offer> {
         let place = self.existing.place();
-        if let Some(file) = output.file().filter(|_| place.segment == output.place().segment) {
-            let mut written = 0;
-            while written < n_there {
-                written += os.write_at(file, place.offset + written as u64, &record[written..n_there])?;
-            }
+        let mut written = 0;
+        while written < n_there {
+            written += os.write_at(file, place.offset + written as u64, &record[written..n_there])?;
         }
         self.repaired_bytes += n_there as u64;
         self.existing.consume(n_there);

@@ -8,6 +8,7 @@ use std::time::Instant;
 use longshore::assemble::Unfinished;
 use longshore::checkpoint::store::{SledStore, Store};
 use longshore::checkpoint::{Epoch, Ladder, Row, Rung, Shape, codec};
+use longshore::config::limits::COMMIT_CHANGES_MAX;
 use longshore::format::{Formatter, Metadata, Template};
 use longshore::sink::Place;
 use longshore::tail::Fingerprint;
@@ -16,9 +17,9 @@ use twox_hash::XxHash3_64;
 fn main() {
     let has = |flag: &str| std::env::args().any(|arg| arg == flag);
     let is_test = has("--test") || !has("--bench");
-    let n_commits = if is_test { 3 } else { 200 };
+    let n_commits = if is_test { 2 } else { 100 };
     println!("{:<12} {:>10} {:>10} {:>10}  hash of the rows", "containers", "ms/commit", "rows/s", "MB/s");
-    for n_containers in [1_usize, 10, 100, 250] {
+    for n_containers in [1_usize, 10, 200, 2_000] {
         let place = tempfile::tempdir().expect("a temporary directory");
         let (mut store, _) = SledStore::open(place.path(), 0).expect("a new store");
         let mut rows: Vec<Row> = (0..n_containers).map(row).collect();
@@ -33,7 +34,10 @@ fn main() {
                 changes.extend(codec::put(row, 1).0);
             }
             bytes += changes.iter().filter_map(|(_, value)| value.as_ref()).map(Vec::len).sum::<usize>();
-            store.commit(&changes).expect("room on the disk");
+            // As the commit thread does: more would make the store keep much memory.
+            for part in changes.chunks(COMMIT_CHANGES_MAX) {
+                store.commit(part).expect("room on the disk");
+            }
             hashes = changes.iter().filter_map(|(_, value)| value.clone()).flatten().collect();
         }
         let seconds = started.elapsed().as_secs_f64();

@@ -218,7 +218,7 @@ pub fn backfill(config: Config) -> Result<Exit, Failure> {
             os: opening.os,
             committer: opening.commits.client(inbox.clone()),
             tidier,
-            watcher: crate::sys::watch::NoWatch,
+            watcher: crate::sys::watch::Watch::Off("a backfill reads what is there".to_owned()),
             config: opening.config.clone(),
             counters: opening.counters.clone(),
             health: opening.health.clone(),

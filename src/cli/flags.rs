@@ -267,6 +267,11 @@ pub struct TopFlags {
 
 #[derive(Args, Clone, Debug)]
 pub struct HealthcheckFlags {
+    /// The agent's own configuration, for its `listen`; one that can't be read doesn't make the agent unwell
+    /// [default: /etc/longshore/config.toml, which need not be there]
+    #[arg(long, value_name = "FILE", env = "LONGSHORE_CONFIG", help_heading = STATE)]
+    pub config: Option<PathBuf>,
+
     /// The agent's own --listen; 0.0.0.0 and [::] are asked on the loopback [default: 127.0.0.1:9105]
     #[arg(long, value_name = "ADDR", value_parser = parse_listen, env = "LONGSHORE_LISTEN", help_heading = OWN_LOGS)]
     pub listen: Option<Listen>,
@@ -554,7 +559,7 @@ impl FromStr for LogLevel {
     fn from_str(typed: &str) -> Result<LogLevel, String> {
         const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
         for directive in typed.split(',') {
-            // EnvFilter takes a misspelt level for the name of a module, and then says nothing at all.
+            // Targets takes a misspelt level for the name of a module, and then says nothing at all.
             let is_level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(directive.trim()));
             if !is_level && !directive.contains('=') {
                 return Err(
@@ -562,7 +567,7 @@ impl FromStr for LogLevel {
                 );
             }
         }
-        match tracing_subscriber::EnvFilter::try_new(typed) {
+        match typed.parse::<tracing_subscriber::filter::Targets>() {
             Ok(_) => Ok(LogLevel(typed.to_owned())),
             Err(error) => Err(error.to_string()),
         }

@@ -48,6 +48,19 @@ fn a_running_agent_can_be_watched() {
     let well = healthcheck();
     assert_eq!(well.status.code(), Some(0), "{}", String::from_utf8_lossy(&well.stderr));
 
+    let file = agent.log_path().with_file_name("healthcheck.toml");
+    fs::write(&file, format!("listen = \"{listen}\"\n")).expect("room on the disk");
+    let by_file = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
+        finish(command.arg("healthcheck").arg("--config").arg(&file).args(more), PATIENCE)
+    };
+    let well = by_file(&[]);
+    assert_eq!(well.status.code(), Some(0), "{}", String::from_utf8_lossy(&well.stderr));
+    fs::write(&file, "listne = 1\n").expect("room on the disk");
+    let well = by_file(&["--listen", &listen]);
+    assert_eq!(well.status.code(), Some(0), "a file that is no good doesn't make the agent unwell");
+    assert!(String::from_utf8_lossy(&well.stderr).contains("listne"), "it is said all the same");
+
     let mut told = serde_json::Value::Null;
     let caught_up = within(PATIENCE, || {
         let status = agent.tell("status", &["--json"]);

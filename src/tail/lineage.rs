@@ -151,6 +151,8 @@ pub struct Lineage<O: Os> {
     newest: Option<FileId>,
     /// How many incarnations were read before the first in `generations`.
     passed: u64,
+    /// The newest one was cut, and copies of what it held are still to be looked for.
+    copies_due: bool,
 }
 
 impl<O: Os> Lineage<O> {
@@ -162,6 +164,7 @@ impl<O: Os> Lineage<O> {
             drained: drained.into_iter().collect(),
             newest: None,
             passed: 0,
+            copies_due: false,
         }
     }
 
@@ -181,18 +184,69 @@ impl<O: Os> Lineage<O> {
     /// Incarnations held since before anything of them was read: one that was cut meanwhile holds another text, and what
     /// it held may be in a copy.
     pub fn check_held(&mut self, os: &O) -> io::Result<()> {
-        let mut newest_cut = false;
-        for held in self.generations.iter_mut().filter(|held| !held.is_compressed()) {
+        let mut cut = Vec::new();
+        for (ix, held) in self.generations.iter_mut().enumerate().filter(|(_, held)| !held.is_compressed()) {
             let head = held.source.head(os)?;
-            newest_cut = held.head.is_some() && head != held.head;
-            if newest_cut {
-                held.forget_text(head);
+            if held.head.is_some() && head != held.head {
+                cut.push((ix, head));
             }
         }
-        if newest_cut {
+        let newest_plain = self.generations.iter().rposition(|held| !held.is_compressed());
+        self.copies_due |= cut.last().map(|(ix, _)| *ix).is_some_and(|ix| Some(ix) == newest_plain);
+        let mut copies = Vec::new();
+        for (ix, _) in &cut {
+            copies.push(self.compressed_copy(os, *ix, &cut)?);
+        }
+        for ((ix, head), copy) in cut.into_iter().zip(copies).rev() {
+            self.generations[ix].forget_text(head);
+            if let Some(copy) = copy {
+                self.generations.insert(ix, copy);
+            }
+        }
+        if self.copies_due {
             self.take_unseen_copies(os, self.generations.len() - 1)?;
+            self.copies_due = false;
         }
         Ok(())
+    }
+
+    /// The engine may have compressed an incarnation before somebody wrote over it. Nothing of it was read. `cut`: those
+    /// that hold another text now, and how that begins.
+    fn compressed_copy(
+        &self,
+        os: &O,
+        cut_ix: usize,
+        cut: &[(usize, Option<Fingerprint>)],
+    ) -> io::Result<Option<Generation<O>>> {
+        let before = &self.generations[cut_ix];
+        let now =
+            self.generations.iter().enumerate().map(|(ix, held)| match cut.iter().find(|(other, _)| *other == ix) {
+                Some((_, head)) => *head,
+                None => held.head,
+            });
+        let is_known = |head: &Fingerprint| self.drained.contains(head) || now.clone().any(|held| held == Some(*head));
+        match before.head.filter(|head| before.offset == 0 && !is_known(head)) {
+            Some(head) => self.compressed_sibling(os, head),
+            None => Ok(None),
+        }
+    }
+
+    /// A compressed sibling that begins so.
+    fn compressed_sibling(&self, os: &O, head: Fingerprint) -> io::Result<Option<Generation<O>>> {
+        let names = match os.list(&self.directory) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        for sibling in siblings(&self.id, &names).into_iter().filter(|sibling| sibling.compressed) {
+            let Some(mut found) = self.open_sibling(os, sibling.number, true)? else {
+                continue;
+            };
+            if found.is_compressed() && found.learn_head(os)? == Some(head) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     pub fn log(&self) -> PathBuf {
@@ -283,12 +337,17 @@ impl<O: Os> Lineage<O> {
             if met {
                 break;
             }
-            if newer.iter().any(|(number, _)| *number == Some(sibling.number)) {
-                continue; // Its plain twin was taken: the compressed one may be half there.
-            }
             let Some(mut generation) = self.open_sibling(os, sibling.number, sibling.compressed)? else {
                 continue;
             };
+            if let Some((_, plain)) = newer.iter_mut().find(|(number, _)| *number == Some(sibling.number)) {
+                // Its plain twin was taken, and this one may be half there; or it is an older one, and logrotate put a
+                // copy of the log beside it.
+                let head = generation.learn_head(os)?;
+                if head.is_none() || head == plain.learn_head(os)? {
+                    continue;
+                }
+            }
             // Compressed it is another inode: only its text tells that it is one of ours.
             let is_ours = generation.is_compressed() && self.knows_head(os, &mut generation)?;
             if is_ours || self.holds(generation.id) {
@@ -440,6 +499,9 @@ impl<O: Os> Lineage<O> {
 
     /// The next bytes of the oldest incarnation into `buffer`, which is the agent's one read buffer.
     pub fn read(&mut self, os: &O, buffer: &mut Vec<u8>) -> io::Result<Chunk> {
+        if self.copies_due {
+            self.check_held(os)?; // The last try failed.
+        }
         let Some(front) = self.generations.front_mut() else {
             return Ok(Chunk::Quiet { rest: 0 });
         };
@@ -654,6 +716,8 @@ impl<O: Os> Lineage<O> {
                 continue;
             }
             copy.resume_at(os, offset, tail)?;
+            // A look at the directory may have taken it for a new incarnation.
+            self.generations.retain(|held| held.id != copy.id);
             // The cut file is the copy's successor.
             if let Some(cut) = self.generations.front() {
                 let stat = cut.stat(os)?;

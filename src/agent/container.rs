@@ -2,12 +2,15 @@
 //! commits that each of these must wait for.
 
 mod commit;
+mod other_shapes;
 mod reading;
 mod replay;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub(in crate::agent) use self::other_shapes::OtherShapes;
 
 use crate::agent::pipe::{Pipe, Tally};
 use crate::batch::Batch;
@@ -138,6 +141,8 @@ pub struct Container<O: Os> {
     /// Its directory is gone.
     pub removed: bool,
     pub(super) pipe: Pipe,
+    /// While it replays: the same records by other settings.
+    pub(super) other_shapes: OtherShapes,
     pub(super) batch: Batch,
     pub(super) barrier: Option<Barrier>,
     in_flight: Option<InFlight>,
@@ -178,6 +183,7 @@ impl<O: Os> Container<O> {
             id: id.to_owned(),
             lineage: Lineage::new(&directory, id, []),
             pipe: Pipe::new(shape.clone(), Default::default(), until_ns),
+            other_shapes: OtherShapes::default(),
             facts,
             ladder_route: route.clone(),
             route,
@@ -258,7 +264,11 @@ impl<O: Os> Container<O> {
         if self.route != self.ladder_route {
             // What came before is in another output: without a store the new one is not searched for it.
             let head = self.lineage.head(os).map_err(|error| self.source_trouble(error))?;
-            self.began = Some(Began { head, offset: self.lineage.front().map_or(0, |front| front.offset) });
+            self.began = Some(self.lineage.front().map_or(Began { head, offset: 0, tail: None }, |front| Began {
+                head,
+                offset: front.offset,
+                tail: front.tail(),
+            }));
         }
         self.ladder = Ladder::default();
         self.ladder_route = self.route.clone();
@@ -373,7 +383,9 @@ impl<O: Os> Container<O> {
                 return Ok(Went::Blocked);
             }
         }
-        if self.takes_new_shape() {
+        // What a rung owes, what a turn that failed left uncompared; or the output has ended already.
+        self.hold_rest_against_output(turn)?;
+        if self.barrier.is_some() || self.takes_new_shape() {
             return Ok(Went::Blocked);
         }
         let missing = match self.lineage.look(turn.os) {

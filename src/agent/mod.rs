@@ -602,7 +602,7 @@ pub fn remember<O: Os>(
         }
         Err(error) => {
             tracing::warn!(%error, "cannot read the outputs' journal");
-            Journal::default()
+            Journal { unread: true, ..Journal::default() }
         }
     };
     Ok(Remembered { pairs, fresh, journal })

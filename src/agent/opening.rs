@@ -1,23 +1,26 @@
 //! The one way to open an output: find where it and the container's log agree, whatever happened in between.
 //! The newest rung whose output is there bounds the output, the newest whose source bytes match bounds the source.
 
+mod seek;
+
 use std::io;
 use std::path::PathBuf;
 
-use crate::agent::container::{Barrier, Container, Stage, Trouble, Turn};
-use crate::agent::pipe::{Pipe, Tally};
+use self::seek::Seek;
+use crate::agent::container::{Barrier, Container, OtherShapes, Stage, Trouble, Turn};
+use crate::agent::pipe::Pipe;
 use crate::assemble::Unfinished;
 use crate::batch::Batch;
-use crate::checkpoint::{Ladder, Row, Rung, Shape};
+use crate::checkpoint::{Epoch, Ladder, Row, Rung};
 use crate::loss::{Loss, Reason};
 use crate::sink::Place;
-use crate::sink::align::{Offer, OutputEnd, Prefer, Repair, Replay};
+use crate::sink::align::{Earliest, Offer, Repair, Replay};
 use crate::sink::existing::{Existing, segments};
 use crate::sink::file::Output;
 use crate::sink::journal::{Began, Note};
 use crate::sink::rolling::Form;
 use crate::sys::Os;
-use crate::tail::{Chunk, Fingerprint, Lineage, Look};
+use crate::tail::{Fingerprint, Lineage, Look};
 
 /// Where the output is, and how it is written.
 #[derive(Clone, Debug)]
@@ -38,9 +41,33 @@ pub enum Before<'a> {
     BeginsAtEnd,
     /// The state is lost: its place is searched for in the output. `notes`: what the output's journal tells, the
     /// latest last.
-    Lost { notes: Vec<&'a Note> },
-    /// A row. `last_writer`: nobody wrote to the output after it.
-    Row { row: &'a Row, last_writer: bool },
+    Lost {
+        notes: Vec<&'a Note>,
+        former: Vec<Former>,
+    },
+    Row(Known<'a>),
+}
+
+/// An output that the container wrote to before this one.
+#[derive(Clone, Debug)]
+pub struct Former {
+    pub path: PathBuf,
+    /// Oldest first.
+    pub epochs: Vec<Epoch>,
+}
+
+/// What a row, and the journal beside it, tell of a container.
+#[derive(Clone, Debug)]
+pub struct Known<'a> {
+    pub row: &'a Row,
+    /// Where its lines of this output begin in its log, when that isn't the log's beginning.
+    pub began: Option<Began>,
+    /// Nobody wrote to the output after it.
+    pub last_writer: bool,
+    /// If somebody did: from where on.
+    pub others_from: Option<Place>,
+    /// The latest first.
+    pub former: Vec<Former>,
 }
 
 /// How the place was found, as the metric calls it.
@@ -52,17 +79,6 @@ pub enum Aligned {
     Gap,
     /// There is no log yet.
     NotYet,
-}
-
-/// How the output's end is to be sought.
-struct Seek<'a> {
-    /// By which its last lines may have been written, the likeliest first.
-    shapes: Vec<Shape>,
-    began: Option<Began>,
-    /// Incarnations that can't hold it.
-    drained: &'a [Fingerprint],
-    /// The container wrote to this output before.
-    is_known: bool,
 }
 
 /// A place in the source from which rendering goes on.
@@ -93,7 +109,7 @@ impl<O: Os> Container<O> {
         let log = self.lineage.log();
         if self.lineage.look(turn.os).map_err(source(log.clone()))? == Look::Missing
             && self.lineage.is_empty()
-            && !matches!(before, Before::Row { .. })
+            && !matches!(before, Before::Row(_))
         {
             return Ok(Aligned::NotYet);
         }
@@ -101,16 +117,16 @@ impl<O: Os> Container<O> {
             .map_err(|error| Trouble::Output(at.path.clone(), error))?;
         settle_rotation(turn.os, &output, &before).map_err(|error| Trouble::Output(at.path.clone(), error))?;
         let opening = Opening { container: &mut *self, at, output, until_ns };
-        let known = match before {
-            Before::Row { row, .. } => Some(row),
+        let known = match &before {
+            Before::Row(known) => Some(known.row),
             _ => None,
         };
         let result = match before {
             Before::Nothing => opening.begin(turn),
             Before::BeginsAtEnd => opening.begin_at_end(turn),
-            Before::Lost { notes } => opening.search(turn, &[], &notes),
-            Before::Row { row, last_writer: true } => opening.resume(turn, row, row.boot != boot),
-            Before::Row { row, last_writer: false } => opening.go_on_behind_another(turn, row),
+            Before::Lost { notes, former } => opening.search(turn, &notes, &former),
+            Before::Row(known) if known.last_writer => opening.resume(turn, &known, known.row.boot != boot),
+            Before::Row(known) => opening.go_on_behind_another(turn, &known, known.row.boot != boot),
         };
         if let (Ok(aligned), Some(row)) = (&result, known) {
             let mut drained = row.drained.clone();
@@ -134,7 +150,7 @@ impl<O: Os> Container<O> {
 /// rung lies in the new segment, or a power loss gives the new segment's number to the old file.
 fn settle_rotation<O: Os>(os: &O, output: &Output<O>, before: &Before<'_>) -> io::Result<()> {
     let newest = match before {
-        Before::Row { row, .. } => row.ladder.newest(),
+        Before::Row(known) => known.row.ladder.newest(),
         _ => None,
     };
     let is_told = newest.is_some_and(|rung| rung.place.segment >= output.place().segment);
@@ -167,16 +183,17 @@ impl<O: Os> Opening<'_, O> {
         let lineage = &mut self.container.lineage;
         lineage.begin_at_end(turn.os).map_err(Failed::Source)?;
         let head = lineage.head(turn.os).map_err(Failed::Source)?;
-        let offset = lineage.front().map_or(0, |front| front.offset);
-        self.container.began = Some(Began { head, offset });
+        let (offset, tail) = lineage.front().map_or((0, None), |front| (front.offset, front.tail()));
+        self.container.began = Some(Began { head, offset, tail });
         self.begin(turn)
     }
 
     /// Appends from where the lineage stands, after a first rung that says so.
     fn append_from(self, turn: &mut Turn<'_, O>, unfinished: Unfinished) -> Result<(), Failed> {
-        let torn = ends_torn(turn.os, &self.output).map_err(Failed::Output)?;
+        let torn = self.output.ends_torn(turn.os).map_err(Failed::Output)?;
         let container = self.container;
         container.pipe = Pipe::new(container.shape.clone(), unfinished, self.until_ns);
+        container.other_shapes = OtherShapes::default();
         container.batch = Batch::default();
         if torn {
             container.batch.extend_lines(b"\n");
@@ -189,34 +206,70 @@ impl<O: Os> Opening<'_, O> {
         Ok(())
     }
 
-    /// Another container wrote to the output since: everything of ours was in it before that.
-    fn go_on_behind_another(self, turn: &mut Turn<'_, O>, row: &Row) -> Result<Aligned, Failed> {
+    /// Another container wrote to the output since. Everything of ours was in it before that: up to where that one
+    /// began, for ours may have died with more written than its last rung tells.
+    fn go_on_behind_another(
+        mut self,
+        turn: &mut Turn<'_, O>,
+        known: &Known<'_>,
+        rebooted: bool,
+    ) -> Result<Aligned, Failed> {
+        let row = known.row;
         let mut matching = None;
         for rung in row.ladder.rungs.iter().rev() {
-            matching = find_source(turn.os, &mut self.container.lineage, rung).map_err(Failed::Source)?;
+            let found = find_source(turn.os, &mut self.container.lineage, rung).map_err(Failed::Source)?;
+            matching = found.map(|source| (rung, source));
             if matching.is_some() {
                 break;
             }
         }
         if matching.is_none() && self.tail_is_lost(row) {
-            let shapes = shapes_of(&row.ladder, &self.container.shape);
-            return self.seek(turn, Seek { shapes, began: None, drained: &row.drained, is_known: false });
+            return self.seek_anew(turn, known, &row.drained, false);
         }
         let gap = matching.is_none() && has_begun(row);
-        let source = match matching {
-            Some(source) => source,
-            None => oldest_unread(turn, self.container, row)?,
+        let (rung, source) = match matching {
+            Some((rung, source)) => (Some(rung), source),
+            None => (row.ladder.newest().filter(|_| tells_lines_apart(row)), oldest_unread(self.container, row)),
         };
         if gap {
             note_gap(turn, self.container);
         }
+        let aligned = if gap { Aligned::Gap } else { Aligned::Resumed };
+        if let Some((rung, end)) = rung.zip(known.others_from).filter(|(rung, end)| rung.place < *end)
+            && let Some(existing) = self.existing(turn.os, rung.place, Some(end))?
+        {
+            let replay = Replay::among_others(existing, repair(rebooted));
+            self.replay_with(turn, row, rung, source, replay)?;
+            return Ok(aligned);
+        }
         let lineage = &mut self.container.lineage;
         lineage.begin_at(turn.os, source.generation_ix, source.offset, source.tail).map_err(Failed::Source)?;
         self.append_from(turn, source.unfinished)?;
-        Ok(if gap { Aligned::Gap } else { Aligned::Resumed })
+        Ok(aligned)
     }
 
-    fn resume(mut self, turn: &mut Turn<'_, O>, row: &Row, rebooted: bool) -> Result<Aligned, Failed> {
+    /// What the output has from a place on; nothing when it doesn't reach up to there.
+    fn existing(&self, os: &O, place: Place, until: Option<Place>) -> Result<Option<Existing<O>>, Failed> {
+        if !is_reachable(os, &self.output, place).map_err(Failed::Output)? {
+            return Ok(None);
+        }
+        Existing::open(os, &self.at.path, self.output.place().segment, place, until).map_err(Failed::Output)
+    }
+
+    /// No rung tells the place: the output's end is sought in the log.
+    fn seek_anew(
+        self,
+        turn: &mut Turn<'_, O>,
+        known: &Known<'_>,
+        drained: &[Fingerprint],
+        is_known: bool,
+    ) -> Result<Aligned, Failed> {
+        let epochs = known.row.ladder.epochs.clone();
+        self.seek(turn, Seek { epochs, began: known.began, drained, is_known, former: &known.former })
+    }
+
+    fn resume(mut self, turn: &mut Turn<'_, O>, known: &Known<'_>, rebooted: bool) -> Result<Aligned, Failed> {
+        let row = known.row;
         let rungs = &row.ladder.rungs;
         let mut sources = Vec::with_capacity(rungs.len());
         for rung in rungs {
@@ -253,11 +306,11 @@ impl<O: Os> Opening<'_, O> {
         // Below a rung that was on the disk nothing is damaged, so one above it leaves a part uncompared.
         if let Some(ix) = chosen.filter(|ix| !rebooted || synced.is_none_or(|synced| *ix <= synced)) {
             let source = sources.swap_remove(ix).expect("chosen because it matches");
-            self.replay(turn, row, &rungs[ix], Some(source), repair(rebooted))?;
+            self.replay(turn, row, &rungs[ix], source, repair(rebooted))?;
             return Ok(resumed);
         }
         if rebooted {
-            return self.after_damage(turn, row, &mut sources, &reachable);
+            return self.after_damage(turn, known, &mut sources, &reachable);
         }
         if let Some(ix) = newest_source {
             let source = sources.swap_remove(ix).expect("it matches");
@@ -265,7 +318,7 @@ impl<O: Os> Opening<'_, O> {
             self.without_output(turn, source, owed)?;
             return Ok(resumed);
         }
-        self.without_source(turn, row)
+        self.without_source(turn, known)
     }
 
     /// Writes what a rung owes and the output lacks, for its source may be gone.
@@ -281,14 +334,15 @@ impl<O: Os> Opening<'_, O> {
     fn after_damage(
         mut self,
         turn: &mut Turn<'_, O>,
-        row: &Row,
+        known: &Known<'_>,
         sources: &mut [Option<Source>],
         reachable: &[bool],
     ) -> Result<Aligned, Failed> {
+        let row = known.row;
         let synced = row.ladder.rungs.iter().rposition(|rung| rung.synced);
-        let known: &[Fingerprint] = synced.map_or(&[], |ix| drained_before(row, ix));
+        let drained: &[Fingerprint] = synced.map_or(&[], |ix| drained_before(row, ix));
         let heads: Vec<Option<Fingerprint>> = self.container.lineage.generations().map(|held| held.head).collect();
-        let is_known = |head: &Option<Fingerprint>| head.is_some_and(|head| known.contains(&head));
+        let is_known = |head: &Option<Fingerprint>| head.is_some_and(|head| drained.contains(&head));
         // Behind the last one that is known: those in between may have lost their heads.
         let begin = Some(heads.iter().rposition(is_known).map_or(0, |ix| ix + 1)).filter(|ix| *ix < heads.len());
         // A loss of names may have brought an old incarnation back under the log's name: then only lines tell.
@@ -302,24 +356,36 @@ impl<O: Os> Opening<'_, O> {
             }
             (Some(ix), Some(generation_ix)) if reachable[ix] && !came_back && !lost_tail => {
                 let synced = &row.ladder.rungs[ix];
-                let source = Source { generation_ix, offset: 0, tail: None, unfinished: synced.unfinished.clone() };
                 // Equal lines without time must not take new ones for old ones: those are compared from there on only.
-                let tells = row.ladder.epochs.iter().all(|epoch| epoch.shape.formatter.has_time());
-                let rung = match (0..ix).find(|older| reachable[*older] && tells) {
-                    Some(older) => {
-                        self.settle(turn, synced, true)?;
-                        let Rung { place, owed, owed_mid_record, .. } = row.ladder.rungs[older].clone();
-                        Rung { place, owed, owed_mid_record, ..synced.clone() }
-                    }
-                    None => synced.clone(),
+                let tells = tells_lines_apart(row);
+                let older = (0..ix).find(|older| reachable[*older] && tells);
+                let from = &row.ladder.rungs[older.unwrap_or(ix)];
+                // What it begins with must stand behind that rung.
+                let is_behind = from.offset == 0 || is_known(&from.head);
+                let earliest = match is_behind || !tells {
+                    true => Earliest::Nowhere,
+                    false => self.earliest_line(turn, row, generation_ix)?,
                 };
-                self.replay(turn, row, &rung, Some(source), Repair::ZeroedPages)?;
+                let source = Source { generation_ix, offset: 0, tail: None, unfinished: synced.unfinished.clone() };
+                let mut rung = synced.clone();
+                if older.is_some() {
+                    self.settle(turn, synced, true)?;
+                    let Rung { place, owed, owed_mid_record, .. } = from.clone();
+                    rung = Rung { place, owed, owed_mid_record, ..rung };
+                }
+                match earliest {
+                    Earliest::At(place) if place < rung.place => {
+                        rung = Rung { place, owed: Vec::new(), owed_mid_record: false, ..rung };
+                    }
+                    Earliest::Unknown => return self.seek_anew(turn, known, &[], has_begun(row)),
+                    _ => {}
+                }
+                self.replay(turn, row, &rung, source, Repair::ZeroedPages)?;
                 return Ok(Aligned::Resumed);
             }
             _ => {}
         }
-        let shapes = shapes_of(&row.ladder, &self.container.shape);
-        self.seek(turn, Seek { shapes, began: None, drained: &[], is_known: has_begun(row) })
+        self.seek_anew(turn, known, &[], has_begun(row))
     }
 
     /// The source is there, the output is not: the operator's doing, so nothing of it is emitted again. What was owed may
@@ -333,24 +399,24 @@ impl<O: Os> Opening<'_, O> {
         Ok(Aligned::Resumed)
     }
 
-    /// No rung's bytes are in any incarnation. What was never looked at is read from its beginning.
-    /// Nothing of that can be in the output, for no commit names it, and nothing is compared: unless the newest rung
-    /// stood before the first line of a log, which may have been written since.
-    fn without_source(mut self, turn: &mut Turn<'_, O>, row: &Row) -> Result<Aligned, Failed> {
+    /// No rung's bytes are in any incarnation. What was never looked at is read from its beginning. Little of that can be
+    /// in the output, for no commit names it: what was written since the newest rung stood before the first line of a
+    /// log, or a line that was open then, or all of a log whose own beginning was damaged. Equal lines don't tell.
+    fn without_source(mut self, turn: &mut Turn<'_, O>, known: &Known<'_>) -> Result<Aligned, Failed> {
+        let row = known.row;
         if self.tail_is_lost(row) {
-            let shapes = shapes_of(&row.ladder, &self.container.shape);
-            return self.seek(turn, Seek { shapes, began: None, drained: &row.drained, is_known: false });
+            return self.seek_anew(turn, known, &row.drained, false);
         }
         let begun = has_begun(row);
         if begun {
             note_gap(turn, self.container);
         }
-        let source = oldest_unread(turn, self.container, row)?;
-        if let Some(rung) = row.ladder.newest().filter(|rung| rung.head.is_none())
+        let source = oldest_unread(self.container, row);
+        if let Some(rung) = row.ladder.newest().filter(|rung| rung.head.is_none() || tells_lines_apart(row))
             && is_reachable(turn.os, &self.output, rung.place).map_err(Failed::Output)?
         {
-            self.replay(turn, row, rung, Some(source), Repair::Never)?;
-            return Ok(Aligned::Resumed);
+            self.replay(turn, row, rung, source, Repair::Never)?;
+            return Ok(if begun { Aligned::Gap } else { Aligned::Resumed });
         }
         let lineage = &mut self.container.lineage;
         lineage.begin_at(turn.os, source.generation_ix, 0, None).map_err(Failed::Source)?;
@@ -370,13 +436,23 @@ impl<O: Os> Opening<'_, O> {
         turn: &mut Turn<'_, O>,
         row: &Row,
         rung: &Rung,
-        source: Option<Source>,
+        source: Source,
         repair: Repair,
     ) -> Result<(), Failed> {
         let current = self.output.place().segment;
-        let existing = Existing::open(turn.os, &self.at.path, current, rung.place).map_err(Failed::Output)?;
+        let existing = Existing::open(turn.os, &self.at.path, current, rung.place, None).map_err(Failed::Output)?;
         let existing = existing.ok_or_else(|| Failed::Output(io::Error::other("the segment vanished")))?;
-        let source = source.expect("a replay has a source");
+        self.replay_with(turn, row, rung, source, Replay::new(existing, repair))
+    }
+
+    fn replay_with(
+        &mut self,
+        turn: &mut Turn<'_, O>,
+        row: &Row,
+        rung: &Rung,
+        source: Source,
+        replay: Replay<O>,
+    ) -> Result<(), Failed> {
         let shape = row.ladder.shape_at(rung.place).cloned().unwrap_or_else(|| self.container.shape.clone());
         let mut unfinished = source.unfinished;
         if source.offset == 0 && rung.offset != 0 {
@@ -385,7 +461,8 @@ impl<O: Os> Opening<'_, O> {
         let container = &mut *self.container;
         let lineage = &mut container.lineage;
         lineage.begin_at(turn.os, source.generation_ix, source.offset, source.tail).map_err(Failed::Source)?;
-        container.pipe = Pipe::new(shape, unfinished, self.until_ns);
+        container.pipe = Pipe::new(shape, unfinished.clone(), self.until_ns);
+        container.other_shapes = OtherShapes::beside(&container.pipe, &row.ladder, &container.shape, &unfinished);
         container.batch = Batch::default();
         if rung.owed_mid_record {
             container.batch.start_mid_record();
@@ -394,131 +471,10 @@ impl<O: Os> Opening<'_, O> {
         container.ladder = row.ladder.clone();
         container.dirty = true;
         let output = std::mem::replace(&mut self.output, placeholder(self.at));
-        container.stage = Stage::Replaying { output, replay: Box::new(Replay::new(existing, repair)) };
-        container.hold_against_output(turn).map_err(|trouble| match trouble {
-            Trouble::Source(_, error) => Failed::Source(error),
-            Trouble::Output(_, error) => Failed::Output(error),
-        })
+        // Its turns hold what is owed against the output: a read that fails there must find the container opened.
+        container.stage = Stage::Replaying { output, replay: Box::new(replay) };
+        Ok(())
     }
-
-    /// The state is lost: the output's journal tells what it can.
-    fn search(self, turn: &mut Turn<'_, O>, drained: &[Fingerprint], notes: &[&Note]) -> Result<Aligned, Failed> {
-        let mut shapes: Vec<Shape> = notes.iter().rev().map(|note| note.shape.clone()).collect();
-        if shapes.is_empty() {
-            shapes.push(self.container.shape.clone());
-        }
-        let began = notes.iter().rev().find_map(|note| note.began);
-        self.seek(turn, Seek { shapes, began, drained, is_known: !notes.is_empty() })
-    }
-
-    /// Finds the output's end in the source by its lines.
-    fn seek(mut self, turn: &mut Turn<'_, O>, seek: Seek<'_>) -> Result<Aligned, Failed> {
-        let Seek { mut shapes, began, drained, is_known } = seek;
-        shapes.dedup();
-        let mut sought = None;
-        for shape in shapes {
-            let prefer = if shape.formatter.has_time() { Prefer::Latest } else { Prefer::LongestRun };
-            let Some(mut end) = OutputEnd::read(turn.os, &self.output, prefer).map_err(Failed::Output)? else {
-                if ends_torn(turn.os, &self.output).map_err(Failed::Output)? {
-                    return self.complete_first(turn, shape, began, drained);
-                }
-                self.begin_where(turn, began, drained)?;
-                return Ok(Aligned::Fresh);
-            };
-            tracing::info!(container = %self.container.facts.metadata.name, "searching the output's end in the log");
-            let mut scanned = self.container.lineage.reread(turn.os).map_err(Failed::Source)?;
-            begin_scan(turn.os, &mut scanned, began, drained).map_err(Failed::Source)?;
-            let pipe = Pipe::new(shape.clone(), Unfinished::default(), None);
-            if let Some(found) = scan(turn, &mut scanned, pipe, &mut end).map_err(Failed::Source)? {
-                sought = Some((found, end, prefer, shape));
-                break;
-            }
-        }
-        let Some((found, end, prefer, shape)) = sought else {
-            if is_known {
-                note_gap(turn, self.container);
-            }
-            self.begin_where(turn, began, drained)?;
-            return Ok(if is_known { Aligned::Gap } else { Aligned::Fresh });
-        };
-        if end.ambiguous && prefer == Prefer::LongestRun {
-            let mut loss = gap(turn, self.container, Reason::Ambiguous);
-            loss.detail = "the state was lost and the output's last lines occur more than once".to_owned();
-            turn.losses.push(loss);
-        }
-        let generation_ix = self.container.lineage.generations().position(|held| held.head == found.head);
-        let source = Source {
-            generation_ix: generation_ix.unwrap_or(0),
-            offset: found.offset,
-            tail: found.tail,
-            unfinished: found.unfinished,
-        };
-        let (row, rung) = found_again(self.container, shape, end.whole, found.head, &source, found.owed);
-        self.container.began = began;
-        self.replay(turn, &row, &rung, Some(source), Repair::Never)?;
-        Ok(Aligned::Searched)
-    }
-
-    /// The output holds the beginning of its first line and nothing else: held against the log from where that begins.
-    fn complete_first(
-        mut self,
-        turn: &mut Turn<'_, O>,
-        shape: Shape,
-        began: Option<Began>,
-        drained: &[Fingerprint],
-    ) -> Result<Aligned, Failed> {
-        begin_scan(turn.os, &mut self.container.lineage, began, drained).map_err(Failed::Source)?;
-        self.container.began = began;
-        let front = self.container.lineage.front();
-        let (head, offset, tail) = front.map_or((None, 0, None), |front| (front.head, front.offset, front.tail()));
-        let unfinished = Unfinished::default();
-        let source = Source { generation_ix: 0, offset, tail, unfinished };
-        let place = Place { segment: self.output.place().segment, offset: 0 };
-        let (row, rung) = found_again(self.container, shape, place, head, &source, Vec::new());
-        self.replay(turn, &row, &rung, Some(source), Repair::Never)?;
-        Ok(Aligned::Searched)
-    }
-
-    /// From the container's first position, or the oldest incarnation that wasn't read.
-    fn begin_where(self, turn: &mut Turn<'_, O>, began: Option<Began>, drained: &[Fingerprint]) -> Result<(), Failed> {
-        begin_scan(turn.os, &mut self.container.lineage, began, drained).map_err(Failed::Source)?;
-        self.container.began = began;
-        self.append_from(turn, Unfinished::default())
-    }
-}
-
-/// A row and its rung as they would be, had they not been lost.
-fn found_again<O: Os>(
-    container: &Container<O>,
-    shape: Shape,
-    place: Place,
-    head: Option<Fingerprint>,
-    source: &Source,
-    owed: Vec<u8>,
-) -> (Row, Rung) {
-    let rung = Rung {
-        at_ms: 0,
-        head,
-        offset: source.offset,
-        tail: source.tail,
-        unfinished: source.unfinished.clone(),
-        place,
-        owed,
-        owed_mid_record: false,
-        synced: false,
-    };
-    let epochs = vec![crate::checkpoint::Epoch { shape, from: Place::default() }];
-    let row = Row {
-        id: container.id.clone(),
-        name: String::new(),
-        route: container.route.clone(),
-        sequence: 0,
-        boot: String::new(),
-        ladder: Ladder { epochs, rungs: Vec::new() },
-        drained: Vec::new(),
-        absent_since_ns: None,
-    };
-    (row, rung)
 }
 
 fn repair(rebooted: bool) -> Repair {
@@ -551,13 +507,9 @@ fn drained_before(row: &Row, rung_ix: usize) -> &[Fingerprint] {
     }
 }
 
-/// The shapes of an output, the latest first.
-fn shapes_of(ladder: &Ladder, present: &Shape) -> Vec<Shape> {
-    let mut shapes: Vec<Shape> = ladder.epochs.iter().rev().map(|epoch| epoch.shape.clone()).collect();
-    if shapes.is_empty() {
-        shapes.push(present.clone());
-    }
-    shapes
+/// Each line has its time, so none is taken for another.
+fn tells_lines_apart(row: &Row) -> bool {
+    row.ladder.epochs.iter().all(|epoch| epoch.shape.formatter.has_time())
 }
 
 fn has_begun(row: &Row) -> bool {
@@ -601,12 +553,12 @@ fn behind_drained<O: Os>(container: &Container<O>, row: &Row, rung: &Rung) -> Op
 }
 
 /// The oldest incarnation that was not read to its end before, from its beginning.
-fn oldest_unread<O: Os>(_turn: &Turn<'_, O>, container: &Container<O>, row: &Row) -> Result<Source, Failed> {
+fn oldest_unread<O: Os>(container: &Container<O>, row: &Row) -> Source {
     let read = |head: Option<Fingerprint>| head.is_some_and(|head| row.drained.contains(&head));
     let n_generations = container.lineage.len();
     let generation_ix = container.lineage.generations().position(|held| !read(held.head)).unwrap_or(n_generations);
     let unfinished = row.ladder.newest().map(|rung| rung.unfinished.clone()).unwrap_or_default();
-    Ok(Source { generation_ix, offset: 0, tail: None, unfinished })
+    Source { generation_ix, offset: 0, tail: None, unfinished }
 }
 
 /// Whether the output reaches up to `place`.
@@ -623,99 +575,6 @@ fn is_reachable<O: Os>(os: &O, output: &Output<O>, place: Place) -> io::Result<b
     Ok(false)
 }
 
-fn ends_torn<O: Os>(os: &O, output: &Output<O>) -> io::Result<bool> {
-    let (Some(file), Some(last)) = (output.file(), output.place().offset.checked_sub(1)) else {
-        return Ok(false);
-    };
-    let mut byte = [b'\n'];
-    os.read_at(file, last, &mut byte)?;
-    Ok(byte != [b'\n'])
-}
-
-fn begin_scan<O: Os>(
-    os: &O,
-    lineage: &mut Lineage<O>,
-    began: Option<Began>,
-    drained: &[Fingerprint],
-) -> io::Result<()> {
-    if let Some(began) = began {
-        let ix = lineage.generations().position(|held| began.head.is_some() && held.head == began.head);
-        return match ix {
-            Some(ix) => lineage.begin_at(os, ix, began.offset, None),
-            None => Ok(()),
-        };
-    }
-    let read = |head: Option<Fingerprint>| head.is_some_and(|head| drained.contains(&head));
-    let ix = lineage.generations().position(|held| !read(held.head)).unwrap_or(0);
-    lineage.begin_at(os, ix, 0, None)
-}
-
-/// A place in the source behind a record that the output has.
-struct Found {
-    head: Option<Fingerprint>,
-    offset: u64,
-    tail: Option<Fingerprint>,
-    unfinished: Unfinished,
-    /// Records that came with that one and may not be in the output.
-    owed: Vec<u8>,
-}
-
-/// Renders the whole log once, without writing, and holds each line against the output's end.
-fn scan<O: Os>(
-    turn: &Turn<'_, O>,
-    lineage: &mut Lineage<O>,
-    mut pipe: Pipe,
-    end: &mut OutputEnd,
-) -> io::Result<Option<Found>> {
-    let mut buffer = Vec::new();
-    let mut batch = Batch::default();
-    let mut tally = Tally::default();
-    let mut found = None;
-    loop {
-        match lineage.read(turn.os, &mut buffer)? {
-            Chunk::Lines { offset, bytes } => {
-                let head = lineage.head(turn.os)?;
-                let text = &buffer[bytes];
-                let mut start = 0;
-                for newline in memchr::memchr_iter(b'\n', text) {
-                    pipe.line(&text[start..newline], offset + start as u64, &mut batch, &mut tally);
-                    if let Some(owed) = observe(&batch, end) {
-                        let tail = Some(Fingerprint::of(crate::tail::identity::proof(&text[start..=newline])));
-                        let unfinished = pipe.assembler.unfinished().clone();
-                        found = Some(Found { head, offset: offset + newline as u64 + 1, tail, unfinished, owed });
-                    }
-                    batch.clear();
-                    start = newline + 1;
-                    lineage.advance(offset + start as u64, &text[..start]);
-                }
-                tally = Tally::default();
-            }
-            Chunk::Waste { offset, bytes, .. } => lineage.pass_over(turn.os, offset, bytes)?,
-            Chunk::Rewritten { .. } => {}
-            Chunk::Quiet { .. } if lineage.len() > 1 => lineage.pass(turn.os)?,
-            Chunk::Quiet { .. } => return Ok(found),
-        }
-    }
-}
-
-/// Holds the records of one source line against the output's end. If one of them is the best match so far: the records
-/// behind it.
-fn observe(batch: &Batch, end: &mut OutputEnd) -> Option<Vec<u8>> {
-    let mut owed = None;
-    for record in batch.records() {
-        let mut best = false;
-        for line in record.split_inclusive(|byte| *byte == b'\n') {
-            best = end.observe(line);
-        }
-        if best {
-            owed = Some(Vec::new());
-        } else if let Some(owed) = &mut owed {
-            owed.extend_from_slice(record);
-        }
-    }
-    owed
-}
-
 /// Writes what a rung owes its output and nobody wrote: the checkpoint has the bytes.
 pub fn settle_owed<O: Os>(os: &O, at: &OutputAt, rung: &Rung, rebooted: bool) -> io::Result<()> {
     if rung.owed.is_empty() {
@@ -725,7 +584,7 @@ pub fn settle_owed<O: Os>(os: &O, at: &OutputAt, rung: &Rung, rebooted: bool) ->
     if !is_reachable(os, &output, rung.place)? {
         return Ok(());
     }
-    let Some(existing) = Existing::open(os, &at.path, output.place().segment, rung.place)? else {
+    let Some(existing) = Existing::open(os, &at.path, output.place().segment, rung.place, None)? else {
         return Ok(());
     };
     let mut replay = Replay::new(existing, repair(rebooted));
@@ -733,7 +592,7 @@ pub fn settle_owed<O: Os>(os: &O, at: &OutputAt, rung: &Rung, rebooted: bool) ->
     batch.extend_lines(&rung.owed);
     let mut n_there = 0;
     for record in batch.records() {
-        match replay.offer(os, &output, record)? {
+        match replay.offer(os, &output, record.into())? {
             Offer::Present => n_there += record.len(),
             Offer::Ends { already } => {
                 n_there += already;

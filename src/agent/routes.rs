@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::agent::container::{Container, Trouble, Turn};
-use crate::agent::opening::{Aligned, Before, OutputAt, settle_owed};
+use crate::agent::opening::{Aligned, Before, Former, Known, OutputAt, settle_owed};
 use crate::agent::pipe::Tally;
-use crate::checkpoint::Row;
 use crate::checkpoint::commit::Committer;
+use crate::checkpoint::{Epoch, Row};
 use crate::config::From;
 use crate::config::treatment::Treatment;
-use crate::sink::journal::Journal;
+use crate::sink::Place;
+use crate::sink::journal::{Journal, Note};
 use crate::sink::tidy::Tidier;
 use crate::sys::Os;
 use crate::sys::watch::Watcher;
@@ -33,6 +34,27 @@ pub(super) struct Route {
     blamed: bool,
     /// Numbers below it were given out already.
     segment_min: u64,
+    /// Where a container began to write, or went on under other settings: the latest ones.
+    starts: Vec<(Place, String)>,
+}
+
+/// Starts of one output that are remembered. With more of them a container that comes back after a failure is held
+/// against more of the output than it needs.
+const STARTS_MAX: usize = 64;
+
+impl Route {
+    fn starts_at(&mut self, place: Place, id: &str) {
+        if self.starts.len() >= STARTS_MAX {
+            self.starts.remove(0);
+        }
+        self.starts.push((place, id.to_owned()));
+    }
+
+    /// Where another container than `id` began, at `place` or behind it.
+    fn others_from(&self, id: &str, place: Place) -> Option<Place> {
+        let others = self.starts.iter().filter(|(start, other)| other != id && *start >= place);
+        others.map(|(start, _)| *start).min()
+    }
 }
 
 /// What the rows say of outputs.
@@ -48,12 +70,15 @@ pub(super) fn routes_of(rows: &[(Row, usize)], journal: &Journal) -> HashMap<Str
         let newest = row.ladder.newest().map_or(0, |rung| rung.place.segment);
         route.segment_min = route.segment_min.max(newest);
     }
-    for note in journal.notes.values().flatten() {
+    let mut notes: Vec<&Note> = journal.notes.values().flatten().collect();
+    notes.sort_by_key(|note| note.place);
+    for note in notes {
         let route = routes.entry(note.route.clone()).or_default();
         if route.last_writer.is_none() {
             route.name.clone_from(&note.name);
         }
         route.segment_min = route.segment_min.max(note.place.segment);
+        route.starts_at(note.place, &note.id);
     }
     routes
 }
@@ -215,17 +240,21 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let id = self.slots[&ix].container.id.clone();
         let row = self.stored.get(&id).and_then(|stored| stored.row.clone());
         let notes = self.journal.of(&id, route);
+        let former = self.former(&id, route);
         let entry = self.routes.entry(route.to_owned()).or_default();
         let last_writer = entry.last_writer.as_deref() == Some(id.as_str());
+        let began = notes.iter().rev().find_map(|note| note.began);
+        let newest = row.as_ref().and_then(|row| row.ladder.newest());
+        let others_from = newest.and_then(|newest| entry.others_from(&id, newest.place));
         // A lost store doesn't begin anew: the journal tells that there was one.
         let lost = self.store_fresh && !self.journal.notes.is_empty();
         let from_end = self.config.from == From::End && self.slots[&ix].first && !lost;
-        let strange = self.store_bare && !self.noted_routes.contains(route);
+        let strange = (self.store_bare || self.journal.unread) && !self.noted_routes.contains(route);
         let before = match (&row, notes.is_empty()) {
-            (Some(row), _) => Before::Row { row, last_writer },
-            (None, false) => Before::Lost { notes },
+            (Some(row), _) => Before::Row(Known { row, began, last_writer, others_from, former }),
+            (None, false) => Before::Lost { notes, former },
             (None, true) if from_end => Before::BeginsAtEnd,
-            (None, true) if strange => Before::Lost { notes },
+            (None, true) if strange => Before::Lost { notes, former },
             (None, true) => Before::Nothing,
         };
         let until_ns = self.config.window.until_ns;
@@ -257,6 +286,20 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         Ok(true)
     }
 
+    /// The outputs that a container wrote to before it came to `route`, the latest first.
+    fn former(&self, id: &str, route: &str) -> Vec<Former> {
+        let mut former: Vec<Former> = Vec::new();
+        for note in self.journal.notes.get(id).into_iter().flatten().rev().filter(|note| note.route != route) {
+            let path = self.config.places.log_path.join(&note.route);
+            let epoch = Epoch { shape: note.shape.clone(), from: note.place };
+            match former.iter_mut().find(|known| known.path == path) {
+                Some(known) => known.epochs.insert(0, epoch),
+                None => former.push(Former { path, epochs: vec![epoch] }),
+            }
+        }
+        former
+    }
+
     fn reopen(&mut self, ix: usize, route: &str, _now: Duration) -> Result<bool, Trouble> {
         let at = self.output_at(route, &self.slots[&ix].treatment);
         let slot = self.slots.get_mut(&ix).expect("it is being served");
@@ -268,6 +311,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     fn hold_route(&mut self, ix: usize, route: &str) {
         let container = &self.slots[&ix].container;
         let entry = self.routes.entry(route.to_owned()).or_default();
+        if let Some(place) = container.place().filter(|_| entry.last_writer.as_deref() != Some(&container.id)) {
+            entry.starts_at(place, &container.id);
+        }
         entry.holder = Some(ix);
         entry.settled = true;
         self.sharing.entry(route.to_owned()).or_default().insert(ix);

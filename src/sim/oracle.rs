@@ -150,7 +150,8 @@ pub fn check(world: &World, allowance: Allowance) -> Result<(), String> {
         check_delivered(world, told, allowance, &mut wrong);
     }
     let others = |route: &str, line: &[u8]| {
-        let writer = known.get(line).map(|found| told[found[0].container].id.as_str());
+        let writer = known.get(line).map(|found| found[0].container);
+        let writer = writer.or_else(|| fragment_of(world, line, &told, allowance)).map(|ix| told[ix].id.as_str());
         writer.is_some_and(|id| world.docker.is_removed(id) && !has_row(world, id, route))
     };
     check_rows(world, others, &mut wrong);
@@ -239,7 +240,11 @@ fn check_output(
             *wanted.or_else(|| all.iter().find(undelivered)).unwrap_or(&all[0])
         });
         let Some(found) = found else {
-            if !is_fragment(world, line, told, allowance) && !is_damage(world, line, told) {
+            let whose = fragment_of(world, line, told, allowance);
+            if let Some(ix) = whose {
+                told[ix].fragments += 1;
+            }
+            if whose.is_none() && !is_damage(world, line, told) {
                 let _ = writeln!(wrong, "{} line {number}: nobody wrote {}", output.route, shown(line));
             }
             continue;
@@ -276,9 +281,9 @@ fn check_output(
     }
 }
 
-/// A part of a line whose other pieces are gone, or that was ended by decision.
-fn is_fragment(world: &World, line: &[u8], told: &mut [Told<'_>], allowance: Allowance) -> bool {
-    for told in told.iter_mut() {
+/// Whose line a part of which is there: its other pieces are gone, or it was ended by decision.
+fn fragment_of(world: &World, line: &[u8], told: &[Told<'_>], allowance: Allowance) -> Option<usize> {
+    for (ix, told) in told.iter().enumerate() {
         for truth in told.messages.iter().filter(|truth| truth.pieces.len() > 1 || truth.ending == Ending::Open) {
             let torn_apart = !truth.is_readable() || allowance.decisions || truth.ending == Ending::Open;
             if !torn_apart {
@@ -295,13 +300,12 @@ fn is_fragment(world: &World, line: &[u8], told: &mut [Told<'_>], allowance: All
                 }
                 let is_line = |look: &Look, part: &[u8]| render(world, look, &told.id, truth, part) == line;
                 if world.looks.iter().any(|look| parts(world, &part).any(|part| is_line(look, part))) {
-                    told.fragments += 1;
-                    return true;
+                    return Some(ix);
                 }
             }
         }
     }
-    false
+    None
 }
 
 /// What is left of a line whose source is gone, or that an operator cut: its beginning, and after a power loss zeros or

@@ -22,7 +22,7 @@ use crate::telemetry::{Counters, LostReason, ParseReason, RotationKind};
 const FIXED_SEEDS: u64 = 64;
 const ACTS: u64 = 40;
 /// Seeds that failed once.
-const FOUND: [u64; 39] = [
+const FOUND: [u64; 58] = [
     6_533_338_242_358_017_596,
     10_531_805_229_190_798_367,
     2_062_184_908_404_492_662,
@@ -62,6 +62,36 @@ const FOUND: [u64; 39] = [
     2_795_376_596_056_101_636,
     18_226_855_003_624_006_340,
     17_709_243_169_116_746_889,
+    6_807_540_733_879_820_659,
+    12_597_939_950_308_764_300,
+    9_158_815_980_092_133_210,
+    4_303_033_584_134_477_949,
+    5_099_087_587_205_649_516,
+    7_157_692_118_164_522_437,
+    17_051_602_788_095_284_938,
+    17_761_045_328_739_078_239,
+    8_101_567_796_783_939_875,
+    10_229_487_404_661_733_873,
+    8_156_306_025_745_986_443,
+    5_452_355_021_020_725_453,
+    15_886_500_727_686_894_718,
+    16_621_532_624_315_460_702,
+    48_496_562_479_946_423,
+    18_109_400_613_937_745_996,
+    16_583_349_708_106_534_275,
+    260_810_899_956_870_099,
+    12_132_380_696_853_741_059,
+];
+/// Those of worlds whose settings change while the agent runs.
+const FOUND_RELOADS: [u64; 8] = [
+    9_950_790_257_818_754_205,
+    7_948_609_286_801_037_824,
+    1_890_837_979_355_127_749,
+    15_933_019_641_036_388_505,
+    10_570_869_544_849_121_810,
+    15_948_442_311_137_650_561,
+    4_092_139_318_588_254_659,
+    17_148_205_436_030_701_293,
 ];
 
 /// What each kind of trouble the fixed seeds must have met at least once.
@@ -291,7 +321,8 @@ fn any_seed_ends_exact() {
         Some(seed) => vec![(seed, variable("LONGSHORE_SIM_RELOADS").is_some())],
         None => {
             let with_lives = (0..FIXED_SEEDS).chain(FOUND).chain(fresh_seeds()).map(|seed| (seed, false));
-            with_lives.chain((0..FIXED_SEEDS).chain(fresh_seeds()).map(|seed| (seed, true))).collect()
+            let with_reloads = (0..FIXED_SEEDS).chain(FOUND_RELOADS).chain(fresh_seeds()).map(|seed| (seed, true));
+            with_lives.chain(with_reloads).collect()
         }
     };
     let counters = Counters::new(0);

@@ -1,7 +1,7 @@
 //! Finds where an output and its source agree. The output is the record of what was delivered; the store says where to
 //! begin comparing. Whole lines without a partner are never cut: they are the only copy.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use twox_hash::XxHash3_64;
@@ -35,6 +35,24 @@ pub enum Offer {
     GiveUp,
 }
 
+/// A record in all the ways it may stand in an output.
+#[derive(Clone, Copy)]
+pub struct Offered<'a> {
+    /// By the settings in force where it should stand.
+    pub record: &'a [u8],
+    /// By settings of before or since.
+    pub others: &'a [&'a [u8]],
+    /// As it is written when none of these is there.
+    pub fresh: &'a [u8],
+}
+
+impl<'a> From<&'a [u8]> for Offered<'a> {
+    /// Under settings that never changed.
+    fn from(record: &'a [u8]) -> Offered<'a> {
+        Offered { record, others: &[], fresh: record }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Torn {
     /// Where the record begins among those that are kept.
@@ -55,6 +73,8 @@ pub struct Rest {
 pub struct Replay<O: Os> {
     existing: Existing<O>,
     repair: Repair,
+    /// Others wrote behind it: nothing there can be completed, and what it lacks goes to the output's end.
+    pub among_others: bool,
     stash: Vec<u8>,
     stash_ends: Vec<usize>,
     /// The first kept record that the output's torn last line may be the beginning of. A time alone says little, so
@@ -72,6 +92,7 @@ impl<O: Os> Replay<O> {
         Replay {
             existing,
             repair,
+            among_others: false,
             stash: Vec::new(),
             stash_ends: Vec::new(),
             torn: None,
@@ -79,6 +100,11 @@ impl<O: Os> Replay<O> {
             unmatched_bytes: 0,
             repaired_bytes: 0,
         }
+    }
+
+    /// As [`Replay::new`], of what ends where another container's lines begin.
+    pub fn among_others(existing: Existing<O>, repair: Repair) -> Replay<O> {
+        Replay { among_others: true, ..Replay::new(existing, repair) }
     }
 
     /// Whether everything in the output has its partner.
@@ -91,7 +117,8 @@ impl<O: Os> Replay<O> {
         self.existing.place()
     }
 
-    pub fn offer(&mut self, os: &O, output: &Output<O>, record: &[u8]) -> io::Result<Offer> {
+    pub fn offer(&mut self, os: &O, output: &Output<O>, offered: Offered<'_>) -> io::Result<Offer> {
+        let record = offered.record;
         let place = self.existing.place();
         let there = self.existing.peek(record.len())?;
         let n_there = there.len();
@@ -102,6 +129,15 @@ impl<O: Os> Replay<O> {
                 return Ok(Offer::Present);
             }
             if n_there == 0 || self.existing.is_at_end()? {
+                if self.among_others {
+                    self.unmatched_bytes += n_there as u64;
+                    return Ok(Offer::Ends { already: 0 });
+                }
+                if n_there > 0 && !self.stash.is_empty() {
+                    self.unmatched_bytes += n_there as u64; // Until it is known whose they are.
+                    self.stash_torn(record, n_there);
+                    return Ok(Offer::Stashed);
+                }
                 return Ok(Offer::Ends { already: n_there });
             }
             return Ok(Offer::Present); // A rotated segment that ends in the middle of a line: somebody cut it.
@@ -114,7 +150,7 @@ impl<O: Os> Replay<O> {
         {
             return self.mend(os, file, record, n_there);
         }
-        self.search(record)
+        self.search(offered)
     }
 
     /// Writes a damaged line again, in place.
@@ -126,33 +162,53 @@ impl<O: Os> Replay<O> {
         }
         self.repaired_bytes += n_there as u64;
         self.existing.consume(n_there);
-        if n_there == record.len() { Ok(Offer::Present) } else { Ok(Offer::Ends { already: n_there }) }
+        match n_there == record.len() {
+            true => Ok(Offer::Present),
+            false if self.among_others => Ok(Offer::Ends { already: 0 }),
+            false => Ok(Offer::Ends { already: n_there }),
+        }
     }
 
     /// Looks for the record further on: lines between are the only copy of what the engine lost.
-    fn search(&mut self, record: &[u8]) -> io::Result<Offer> {
+    fn search(&mut self, offered: Offered<'_>) -> io::Result<Offer> {
         let rest = self.existing.look_ahead(SEARCH_BYTES_MAX)?;
         let n_bytes: usize = rest.iter().map(|segment| segment.len()).sum();
-        self.searched_bytes += n_bytes as u64;
-        let found = find_in_segments(&rest, record);
-        match found.filter(|found| n_bytes < SEARCH_BYTES_MAX || found.already == record.len()) {
-            Some(Match { at, already }) if already == record.len() => {
-                self.unmatched_bytes += at as u64;
-                self.existing.consume(at + already);
-                self.drop_stash();
-                Ok(Offer::Present)
-            }
-            _ if self.stash.len() + record.len() > STASH_BYTES_MAX || self.searched_bytes > SEARCHED_BYTES_MAX => {
-                Ok(Offer::GiveUp)
-            }
-            found => {
-                let torn = found.map(|found| Torn { at: self.stash.len(), already: found.already });
-                self.torn = self.torn.or(torn);
-                self.stash.extend_from_slice(record);
-                self.stash_ends.push(self.stash.len());
-                Ok(Offer::Stashed)
+        let renderings = || std::iter::once(offered.record).chain(offered.others.iter().copied());
+        self.searched_bytes += (n_bytes * renderings().count()) as u64;
+        let mut torn = None;
+        for record in renderings() {
+            match find_in_segments(&rest, record) {
+                Some(Match { at, already }) if already == record.len() => {
+                    self.unmatched_bytes += at as u64;
+                    self.existing.consume(at + already);
+                    self.drop_stash();
+                    return Ok(Offer::Present);
+                }
+                Some(Match { already, .. }) if n_bytes < SEARCH_BYTES_MAX && !self.among_others => {
+                    torn = torn.or(Some((record, already)));
+                }
+                _ => {}
             }
         }
+        let longest = renderings().chain([offered.fresh]).map(<[u8]>::len).max().unwrap_or(0);
+        if self.stash.len() + longest > STASH_BYTES_MAX || self.searched_bytes > SEARCHED_BYTES_MAX {
+            return Ok(Offer::GiveUp);
+        }
+        match torn.filter(|_| self.torn.is_none()) {
+            Some((record, already)) => self.stash_torn(record, already),
+            None => {
+                self.stash.extend_from_slice(offered.fresh);
+                self.stash_ends.push(self.stash.len());
+            }
+        }
+        Ok(Offer::Stashed)
+    }
+
+    /// Keeps a record whose first bytes the output may end with.
+    fn stash_torn(&mut self, record: &[u8], already: usize) {
+        self.torn = self.torn.or(Some(Torn { at: self.stash.len(), already }));
+        self.stash.extend_from_slice(record);
+        self.stash_ends.push(self.stash.len());
     }
 
     fn drop_stash(&mut self) {
@@ -163,7 +219,7 @@ impl<O: Os> Replay<O> {
 
     /// Ends the comparison: counts what is left of the output, and gives the records that are not in it, with a newline
     /// before them when the output's last line has none and is nobody's beginning.
-    pub fn finish(&mut self) -> io::Result<Rest> {
+    pub fn finish(&mut self, os: &O, output: &Output<O>) -> io::Result<Rest> {
         let mut last = b'\n';
         loop {
             let rest = self.existing.peek(SEARCH_BYTES_MAX)?;
@@ -175,24 +231,35 @@ impl<O: Os> Replay<O> {
             self.unmatched_bytes += n_bytes as u64;
             self.existing.consume(n_bytes);
         }
+        if self.among_others {
+            last = if output.ends_torn(os)? { 0 } else { b'\n' };
+        }
         let (mut bytes, mut ends) = (std::mem::take(&mut self.stash), std::mem::take(&mut self.stash_ends));
         let mut already = 0;
         if let Some(torn) = self.torn.take() {
-            // Those before it were not there: the operator took them away.
-            bytes.drain(..torn.at);
-            ends = ends.into_iter().filter(|end| *end > torn.at).map(|end| end - torn.at).collect();
             already = torn.already;
+            complete_first(torn.at, &mut bytes, &mut ends);
             self.unmatched_bytes -= already as u64;
         } else if last != b'\n' {
             // Also when nothing waits yet: what comes later must not be glued to a line whose source is gone.
+            // By itself, for the next record may belong into the next segment.
             bytes.insert(0, b'\n');
             ends.iter_mut().for_each(|end| *end += 1);
-            if ends.is_empty() {
-                ends.push(1);
-            }
+            ends.insert(0, 1);
         }
         Ok(Rest { bytes, ends, already })
     }
+}
+
+/// The record at `at` comes first, for the output ends within it. Those before it follow: nothing tells whether the
+/// operator took them away, or a disk lost them, or they never were there.
+fn complete_first(at: usize, bytes: &mut [u8], ends: &mut [usize]) {
+    let n_before = ends.partition_point(|end| *end <= at);
+    let n_torn = ends[n_before] - at;
+    bytes[..at + n_torn].rotate_left(at);
+    ends[..n_before].iter_mut().for_each(|end| *end += n_torn);
+    ends[..=n_before].rotate_right(1);
+    ends[0] = n_torn;
 }
 
 /// Every byte that differs is zero in the output: a page that never reached the disk.
@@ -279,7 +346,8 @@ impl OutputEnd {
         let mut whole = None;
         for segment in segments(os, output.path(), current)?.iter().rev() {
             let mut reader = open_segment(os, segment, 0)?;
-            let (hashes, whole_bytes) = line_hashes(&mut reader)?;
+            let mut hashes = Vec::new();
+            let whole_bytes = each_line(&mut reader, &mut |_, line| hashes.push(line_hash(line)))?;
             if whole.is_none() && !hashes.is_empty() {
                 whole = Some(Place { segment: segment.number, offset: whole_bytes });
             }
@@ -312,7 +380,7 @@ impl OutputEnd {
 
     /// Takes the next rendered line of the source. True: the place behind it is the best so far.
     pub fn observe(&mut self, line: &[u8]) -> bool {
-        let hash = XxHash3_64::oneshot(line);
+        let hash = line_hash(line);
         let suffix = self.suffix.as_mut().and_then(|suffix| suffix.observe(hash));
         let Some(places) = self.places.get(&hash) else {
             self.running.clear();
@@ -354,9 +422,41 @@ impl OutputEnd {
     }
 }
 
-/// The hashes of all whole lines, and how many bytes they take.
-fn line_hashes(reader: &mut impl io::Read) -> io::Result<(Vec<u64>, u64)> {
-    let mut hashes = Vec::new();
+/// The first place in an output where one of some lines stands, by their hashes.
+pub enum Earliest {
+    Nowhere,
+    At(Place),
+    /// The output has more lines than are looked at.
+    Unknown,
+}
+
+impl Earliest {
+    pub fn of<O: Os>(os: &O, output: &Output<O>, lines: &HashSet<u64>) -> io::Result<Earliest> {
+        let mut earliest = Earliest::Nowhere;
+        let mut n_lines = 0;
+        for segment in segments(os, output.path(), output.place().segment)?.iter().rev() {
+            if n_lines >= SEEK_LINES_MAX {
+                return Ok(Earliest::Unknown);
+            }
+            let mut first = None;
+            each_line(&mut open_segment(os, segment, 0)?, &mut |offset, line| {
+                n_lines += 1;
+                if first.is_none() && lines.contains(&line_hash(line)) {
+                    first = Some(Place { segment: segment.number, offset });
+                }
+            })?;
+            earliest = first.map_or(earliest, Earliest::At);
+        }
+        Ok(earliest)
+    }
+}
+
+pub fn line_hash(line: &[u8]) -> u64 {
+    XxHash3_64::oneshot(line)
+}
+
+/// Shows all whole lines with their offsets. Gives how many bytes they take.
+fn each_line(reader: &mut impl io::Read, see: &mut dyn FnMut(u64, &[u8])) -> io::Result<u64> {
     let mut buffer: Vec<u8> = Vec::new();
     let mut whole_bytes = 0;
     loop {
@@ -365,11 +465,11 @@ fn line_hashes(reader: &mut impl io::Read) -> io::Result<(Vec<u64>, u64)> {
         let read = reader.read(&mut buffer[filled..])?;
         buffer.truncate(filled + read);
         if read == 0 {
-            return Ok((hashes, whole_bytes));
+            return Ok(whole_bytes);
         }
         let mut start = 0;
         for newline in memchr::memchr_iter(b'\n', &buffer) {
-            hashes.push(XxHash3_64::oneshot(&buffer[start..=newline]));
+            see(whole_bytes + start as u64, &buffer[start..=newline]);
             start = newline + 1;
         }
         whole_bytes += start as u64;
@@ -432,6 +532,16 @@ mod tests {
         assert_eq!(found, Some((8, 3)));
         assert!(find_line(rest, b"four\n").is_none());
         assert_eq!(find_line(rest, b"two\n").map(|found| found.at), Some(4));
+    }
+
+    #[test]
+    fn what_was_missed_follows_the_line_that_must_be_completed() {
+        let mut bytes = b"one\ntwo\nthree\nfour\n".to_vec();
+        let mut ends = vec![4, 8, 14, 19];
+        complete_first(8, &mut bytes, &mut ends);
+        assert_eq!((&bytes[..], &ends[..]), (&b"three\none\ntwo\nfour\n"[..], &[6, 10, 14, 19][..]));
+        complete_first(0, &mut bytes, &mut ends);
+        assert_eq!((&bytes[..6], &ends[..]), (&b"three\n"[..], &[6, 10, 14, 19][..]));
     }
 
     #[test]

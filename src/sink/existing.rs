@@ -81,6 +81,8 @@ pub struct Existing<O: Os> {
     joints: VecDeque<Joint>,
     /// The segment that was opened last is in `buffer` to its end.
     segment_ended: bool,
+    /// What stands from here on isn't looked at.
+    until: Option<Place>,
 }
 
 struct Joint {
@@ -88,13 +90,24 @@ struct Joint {
     segment: u64,
 }
 
+/// Whether anything in the segment stands before `until`.
+fn is_before(segment: &Segment, until: Option<Place>) -> bool {
+    until.is_none_or(|until| Place { segment: segment.number, offset: 0 } < until)
+}
+
 const READ_STEP: usize = 64 * 1024;
 
 impl<O: Os> Existing<O> {
-    /// From `place` on; `None` when the segment it lies in is not there.
-    pub fn open(os: &O, path: &Path, current: u64, place: Place) -> io::Result<Option<Existing<O>>> {
+    /// From `place` on, up to `until`; `None` when the segment it lies in is not there.
+    pub fn open(
+        os: &O,
+        path: &Path,
+        current: u64,
+        place: Place,
+        until: Option<Place>,
+    ) -> io::Result<Option<Existing<O>>> {
         let mut later: VecDeque<Segment> = segments(os, path, current)?.into();
-        later.retain(|segment| segment.number >= place.segment);
+        later.retain(|segment| segment.number >= place.segment && is_before(segment, until));
         let there = later.front().is_some_and(|segment| segment.number == place.segment);
         if !there && place.offset > 0 {
             return Ok(None);
@@ -109,6 +122,7 @@ impl<O: Os> Existing<O> {
             place,
             joints: VecDeque::new(),
             segment_ended: true,
+            until,
         };
         if there && existing.open_next(place.offset)? {
             existing.joints.clear(); // It is the one that `place` is in.
@@ -194,7 +208,7 @@ impl<O: Os> Existing<O> {
     fn look_again(&mut self, number: u64) -> io::Result<()> {
         let current = self.later.back().map_or(number, |last| last.number);
         let mut later: VecDeque<Segment> = segments(&self.os, &self.path, current)?.into();
-        later.retain(|segment| segment.number >= number);
+        later.retain(|segment| segment.number >= number && is_before(segment, self.until));
         self.later = later;
         Ok(())
     }
@@ -211,7 +225,11 @@ impl<O: Os> Existing<O> {
             other => other?,
         };
         self.later.pop_front();
-        self.reader = Some(opened);
+        let limit = self.until.filter(|until| until.segment == segment.number);
+        self.reader = Some(match limit {
+            Some(until) => Box::new(opened.take(until.offset.saturating_sub(offset))),
+            None => opened,
+        });
         self.joints.push_back(Joint { at: self.buffer.len(), segment: segment.number });
         self.segment_ended = false;
         Ok(true)

@@ -98,6 +98,16 @@ impl<O: Os> Output<O> {
         self.current.as_ref().map(|(file, _)| file)
     }
 
+    /// Whether the last line of the current file has no newline.
+    pub fn ends_torn(&self, os: &O) -> io::Result<bool> {
+        let (Some(file), Some(last)) = (self.file(), self.place.offset.checked_sub(1)) else {
+            return Ok(false);
+        };
+        let mut byte = [b'\n'];
+        os.read_at(file, last, &mut byte)?;
+        Ok(byte != [b'\n'])
+    }
+
     pub fn is_unsynced(&self) -> bool {
         self.unsynced
     }

@@ -33,17 +33,22 @@ pub struct Note {
     pub began: Option<Began>,
 }
 
-/// The first position of a container that did not begin at the beginning (`--from end`).
+/// The first position of a container that did not begin at the beginning: `--from end`, or it came from another output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Began {
     pub head: Option<Fingerprint>,
     pub offset: u64,
+    /// The bytes before `offset`.
+    #[serde(default)]
+    pub tail: Option<Fingerprint>,
 }
 
 /// What the journal of a log-path tells, by container id: its notes in order.
 #[derive(Clone, Debug, Default)]
 pub struct Journal {
     pub notes: HashMap<String, Vec<Note>>,
+    /// It is there and couldn't be read: an output may have been written that no note tells of.
+    pub unread: bool,
 }
 
 pub fn path(log_path: &Path) -> PathBuf {

@@ -27,6 +27,9 @@ impl<O: Os> Container<O> {
         let Stage::Appending { output } = &mut self.stage else {
             return None;
         };
+        if self.barrier.is_some_and(|barrier| barrier.rotate) {
+            return None; // An earlier try may have renamed it itself; the next one looks.
+        }
         let meddling = output.check_name(os).unwrap_or(None)?;
         self.batch.rewind_record();
         // Nothing goes into the new file before a rung lies in it: it would be written again after a death.

@@ -6,6 +6,7 @@ use crate::agent::container::{Container, Stage, Trouble, Turn};
 use crate::agent::pipe::Flow;
 use crate::assemble::LatePieces;
 use crate::config::limits::OWED_BYTES_MAX;
+use crate::decode::{Decoded, Decoder};
 use crate::loss::Reason;
 use crate::sys::Os;
 use crate::tail::Chunk;
@@ -58,7 +59,7 @@ impl<O: Os> Container<O> {
         let mut result = Ok(());
         for newline in memchr_iter(b'\n', text) {
             let line = &text[start..newline];
-            if self.pipe.line(line, offset + start as u64, &mut self.batch, turn.tally) == Flow::Later {
+            if self.render(line, offset + start as u64, turn) == Flow::Later {
                 self.later = true;
                 break;
             }
@@ -79,6 +80,20 @@ impl<O: Os> Container<O> {
         *turn.buffer = buffer;
         self.note_unparsed(turn);
         result
+    }
+
+    #[inline]
+    fn render(&mut self, line: &[u8], offset: u64, turn: &mut Turn<'_, O>) -> Flow {
+        let flow = self.pipe.line(line, offset, &mut self.batch, turn.tally);
+        if flow == Flow::Go && matches!(self.stage, Stage::Replaying { .. }) {
+            self.other_shapes.line(line, offset);
+        }
+        flow
+    }
+
+    fn end_open_lines(&mut self, late: LatePieces, turn: &mut Turn<'_, O>) {
+        self.pipe.end_open_lines(late, &mut self.batch, turn.tally);
+        self.other_shapes.end_open_lines(late);
     }
 
     pub(super) fn note_unparsed(&mut self, turn: &mut Turn<'_, O>) {
@@ -137,7 +152,7 @@ impl<O: Os> Container<O> {
             turn.losses.push(loss);
         }
         if gone && last {
-            self.pipe.end_open_lines(LatePieces::Impossible, &mut self.batch, turn.tally);
+            self.end_open_lines(LatePieces::Impossible, turn);
             self.finished = true;
             self.hold_rest_against_output(turn)?;
         }
@@ -160,7 +175,7 @@ impl<O: Os> Container<O> {
         }
         let buffer = std::mem::take(turn.buffer);
         let text = &buffer[range];
-        if self.pipe.line(text, offset, &mut self.batch, turn.tally) == Flow::Later {
+        if self.render(text, offset, turn) == Flow::Later {
             self.later = true;
         } else {
             self.lineage.advance(offset + text.len() as u64, text);
@@ -170,17 +185,40 @@ impl<O: Os> Container<O> {
         self.hold_rest_against_output(turn)
     }
 
+    /// A power loss may have taken no more than the newline of the last record, which stands in the output: what the
+    /// engine writes next would bring it again.
+    fn record_without_newline(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
+        if self.rest_bytes == 0 {
+            return Ok(());
+        }
+        let (offset, range) = match self.lineage.rest(turn.os, turn.buffer, self.rest_bytes) {
+            Ok(rest) => rest,
+            Err(error) => return Err(self.source_trouble(error)),
+        };
+        let text = turn.buffer[range].to_vec();
+        if !matches!(Decoder::new().decode(&text), Decoded::Entry(_)) || self.render(&text, offset, turn) == Flow::Later
+        {
+            return Ok(());
+        }
+        self.lineage.advance(offset + text.len() as u64, &text);
+        self.rest_bytes = 0;
+        self.hold_rest_against_output(turn)
+    }
+
     /// Nothing new came. Lines that no byte will end are ended by decision, and a comparison with the output is over.
     pub(super) fn source_ended(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
         if self.pipe.assembler.has_open_chain() && !self.later && turn.now >= self.moved_at + self.silence() {
-            self.pipe.end_open_lines(LatePieces::Possible, &mut self.batch, turn.tally);
+            self.end_open_lines(LatePieces::Possible, turn);
             self.sync_next = true; // A power loss must not lead back to before the decision: no byte repeats it.
             self.undecided = true;
             self.dirty = true;
             self.hold_rest_against_output(turn)?;
         }
-        if let Stage::Replaying { .. } = &self.stage {
-            self.end_replay(turn)?;
+        if matches!(self.stage, Stage::Replaying { .. }) && !self.later {
+            self.record_without_newline(turn)?;
+        }
+        if matches!(self.stage, Stage::Replaying { .. }) {
+            self.end_replay(turn, 0)?;
         }
         Ok(())
     }

@@ -2,8 +2,9 @@
 
 use crate::agent::container::{Barrier, Container, Stage, Trouble, Turn};
 use crate::batch::Batch;
+use crate::checkpoint::Ladder;
 use crate::loss::Reason;
-use crate::sink::align::Offer;
+use crate::sink::align::{Offer, Offered};
 use crate::sys::Os;
 
 impl<O: Os> Container<O> {
@@ -19,57 +20,80 @@ impl<O: Os> Container<O> {
         let Stage::Replaying { output, replay } = &mut self.stage else {
             return Ok(());
         };
+        let n_records = self.batch.records().count();
         let mut n_there = 0;
-        let mut over = false;
-        let mut failed = None;
-        for record in self.batch.records() {
-            match replay.offer(turn.os, output, record) {
-                Ok(Offer::Present | Offer::Stashed) => n_there += record.len(),
-                Ok(Offer::Ends { already }) => {
-                    n_there += already;
-                    over = true;
-                }
-                Ok(Offer::GiveUp) => over = true,
-                Err(error) => failed = Some(error),
-            }
-            if failed.is_some() {
+        let mut n_passed = 0;
+        let mut result = Ok(None);
+        for (ix, record) in self.batch.records().enumerate() {
+            let others = self.other_shapes.renderings(n_records, ix);
+            let fresh = self.other_shapes.rendering_in(&self.shape, n_records, ix).unwrap_or(record);
+            result = match replay.offer(turn.os, output, Offered { record, others: &others, fresh }) {
+                Ok(Offer::Present | Offer::Stashed) => Ok(None),
+                Ok(Offer::Ends { already }) => Ok(Some(already)),
+                Ok(Offer::GiveUp) => Ok(Some(0)),
+                Err(error) => Err(error),
+            };
+            if !matches!(result, Ok(None)) {
                 break;
             }
-            if over {
-                break;
-            }
-            let place = replay.place();
-            if let Some(shape) = self.ladder.shape_at(place)
-                && shape != self.pipe.shape()
-            {
-                self.pipe.set_shape(shape.clone());
-            }
+            n_there += record.len();
+            n_passed += 1;
         }
-        if !over && failed.is_none() {
+        let place = replay.place();
+        if matches!(result, Ok(None)) {
             // At the output's end already: what comes next is new, and has the settings of now.
-            match replay.is_over() {
-                Ok(is_over) => over = is_over,
-                Err(error) => failed = Some(error),
-            }
+            result = replay.is_over().map(|is_over| is_over.then_some(0));
         }
-        let path = failed.is_some().then(|| output.path().to_owned());
+        let path = result.is_err().then(|| output.path().to_owned());
         self.batch.advance(n_there); // What was compared is not offered again.
-        if let (Some(error), Some(path)) = (failed, path) {
-            return Err(Trouble::Output(path, error));
+        self.other_shapes.pass(n_passed);
+        if self.batch.is_empty() {
+            self.other_shapes.clear();
         }
-        if over { self.end_replay(turn) } else { Ok(()) }
+        match (result, path) {
+            (Err(error), Some(path)) => return Err(Trouble::Output(path, error)),
+            (Ok(Some(already)), _) => return self.end_replay(turn, already),
+            _ => {}
+        }
+        if let Some(shape) = self.ladder.shape_at(place).filter(|shape| *shape != self.pipe.shape()) {
+            self.other_shapes.give(&mut self.pipe, &shape.clone());
+        }
+        Ok(())
     }
 
-    /// From here on records are appended, after a commit that says so.
-    pub(super) fn end_replay(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
+    /// What is left of the batch is appended: in the present shape, unless the output has the beginning of it.
+    fn renew_batch(&mut self, already: usize) {
+        let n_records = self.batch.records().count();
+        let fresh = |ix: usize| match ix {
+            0 if already > 0 => None,
+            ix => self.other_shapes.rendering_in(&self.shape, n_records, ix),
+        };
+        if (0..n_records).any(|ix| fresh(ix).is_some()) {
+            let mut batch = Batch::default();
+            for (ix, record) in self.batch.records().enumerate() {
+                let rendered = fresh(ix).unwrap_or(record);
+                batch.extend(rendered, &[rendered.len()]);
+            }
+            self.batch = batch;
+        }
+        self.batch.advance(already);
+    }
+
+    /// From here on records are appended, after a commit that says so. `already`: bytes of the batch's first record that
+    /// the output ends with.
+    pub(super) fn end_replay(&mut self, turn: &mut Turn<'_, O>, already: usize) -> Result<(), Trouble> {
         let Stage::Replaying { output, replay } = &mut self.stage else {
             return Ok(());
         };
-        let appended = match replay.finish() {
+        let appended = match replay.finish(turn.os, output) {
             Ok(rest) => rest,
             Err(error) => return Err(Trouble::Output(output.path().to_owned(), error)),
         };
+        if replay.among_others {
+            self.ladder = Ladder::default(); // Its places lie before those of another container.
+        }
         let (unmatched, repaired) = (replay.unmatched_bytes, replay.repaired_bytes);
+        self.renew_batch(already);
         if !appended.bytes.is_empty() {
             let mut batch = Batch::default();
             batch.extend(&appended.bytes, &appended.ends);
@@ -90,6 +114,8 @@ impl<O: Os> Container<O> {
         if let Stage::Replaying { output, .. } = std::mem::replace(&mut self.stage, Stage::Waiting) {
             self.stage = Stage::Appending { output };
         }
+        // The commit that comes first tells of it.
+        std::mem::take(&mut self.other_shapes).give(&mut self.pipe, &self.shape);
         self.barrier = Some(Barrier::default());
         self.dirty = true;
         Ok(())

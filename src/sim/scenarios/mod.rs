@@ -184,21 +184,13 @@ pub fn finish(world: &mut World, allowance: Allowance) -> Result<(), String> {
 
 /// What is wrong and known, by scenario and mode, as it was seen over all calls (`LONGSHORE_SIM_FULL=1`).
 /// `LONGSHORE_SIM_ONLY` tells it nevertheless.
-const KNOWN: [(&str, &[&str]); 7] = [
+const KNOWN: [(&str, &[&str]); 3] = [
     // What the engine deleted while nobody ran was told as lost; the power loss brings it back, and it stays lost.
     ("outrun-while-down", &["power", "power-late"]),
     // A segment that can't be removed stays while newer ones go, as retention wants them to.
     ("pruned-by-bytes", &["error", "other-error"]),
     // The commit that would have noticed the operator's cut failed, and then the agent died.
     ("output-cut", &["error", "other-error"]),
-    // FIXME: the beginning of a line stands as a line, or a line comes once more.
-    ("store-lost", &["power", "power-late"]),
-    // FIXME: a line comes once more in the new shape.
-    ("store-lost-new-template", &["power", "power-late", "twice"]),
-    // FIXME: a line comes once more.
-    ("reload", &["power", "power-late"]),
-    // FIXME: the engine lost its own tail as well, and lines that stand in the output of before come once more.
-    ("reload-path", &["power", "power-late", "twice"]),
 ];
 
 fn is_known(scenario: &Scenario, wrong: Wrong) -> bool {

@@ -1,0 +1,363 @@
+//! Finds an output's end in the log by its lines, where no rung tells it.
+
+use std::collections::HashSet;
+use std::io;
+
+use super::{Aligned, Failed, Former, Opening, Source, gap, note_gap};
+use crate::agent::container::{Container, Turn};
+use crate::agent::pipe::{Pipe, Tally};
+use crate::assemble::Unfinished;
+use crate::batch::Batch;
+use crate::checkpoint::{Epoch, Ladder, Row, Rung, Shape};
+use crate::config::limits::{SEEK_LINES_MAX, STASH_BYTES_MAX};
+use crate::loss::Reason;
+use crate::sink::Place;
+use crate::sink::align::{Earliest, OutputEnd, Prefer, Repair, line_hash};
+use crate::sink::file::Output;
+use crate::sink::journal::{Began, Note};
+use crate::sys::Os;
+use crate::tail::{Chunk, Fingerprint, Lineage};
+
+/// How the output's end is to be sought.
+pub(super) struct Seek<'a> {
+    /// Under which its lines were written, the oldest first.
+    pub epochs: Vec<Epoch>,
+    /// Where the container's lines of this output begin in its log.
+    pub began: Option<Began>,
+    /// Incarnations that can't hold it.
+    pub drained: &'a [Fingerprint],
+    /// The container wrote to this output before.
+    pub is_known: bool,
+    /// Outputs that hold the lines before it began, the latest first.
+    pub former: &'a [Former],
+}
+
+impl<O: Os> Opening<'_, O> {
+    /// The state is lost: the output's journal tells what it can.
+    pub(super) fn search(self, turn: &mut Turn<'_, O>, notes: &[&Note], former: &[Former]) -> Result<Aligned, Failed> {
+        let mut epochs: Vec<Epoch> =
+            notes.iter().map(|note| Epoch { shape: note.shape.clone(), from: note.place }).collect();
+        epochs.sort_by_key(|epoch| epoch.from);
+        let began = notes.iter().rev().find_map(|note| note.began);
+        self.seek(turn, Seek { epochs, began, drained: &[], is_known: !notes.is_empty(), former })
+    }
+
+    /// Finds the output's end in the source by its lines.
+    pub(super) fn seek(mut self, turn: &mut Turn<'_, O>, mut seek: Seek<'_>) -> Result<Aligned, Failed> {
+        if seek.epochs.is_empty() {
+            seek.epochs.push(Epoch { shape: self.container.shape.clone(), from: Place::default() });
+        }
+        let (sought, has_lines) = self.end_in_log(turn, &seek, &self.output, &seek.epochs)?;
+        let Some((found, end, prefer)) = sought else {
+            return self.begin_where(turn, seek, has_lines);
+        };
+        if end.ambiguous && prefer == Prefer::LongestRun {
+            let mut loss = gap(turn, self.container, Reason::Ambiguous);
+            loss.detail = "the state was lost and the output's last lines occur more than once".to_owned();
+            turn.losses.push(loss);
+        }
+        let Found { mut source, head, owed } = found;
+        let heads: Vec<Option<Fingerprint>> = self.container.lineage.generations().map(|held| held.head).collect();
+        if head.is_some() && heads.get(source.generation_ix) != Some(&head) {
+            source.generation_ix = heads.iter().position(|held| *held == head).unwrap_or(0); // It was cut meanwhile.
+        }
+        let (row, rung) = found_again(self.container, seek.epochs, end.whole, head, &source, owed);
+        self.container.began = seek.began;
+        self.replay(turn, &row, &rung, source, Repair::Never)?;
+        Ok(Aligned::Searched)
+    }
+
+    /// The record of the log that an output ends with, and whether the output has any whole line.
+    fn end_in_log(
+        &self,
+        turn: &Turn<'_, O>,
+        seek: &Seek<'_>,
+        output: &Output<O>,
+        epochs: &[Epoch],
+    ) -> Result<(Option<FoundEnd>, bool), Failed> {
+        let mut shapes: Vec<&Shape> = epochs.iter().rev().map(|epoch| &epoch.shape).collect();
+        shapes.dedup();
+        for shape in shapes {
+            let prefer = if shape.formatter.has_time() { Prefer::Latest } else { Prefer::LongestRun };
+            let Some(mut end) = OutputEnd::read(turn.os, output, prefer).map_err(Failed::Output)? else {
+                return Ok((None, false));
+            };
+            tracing::info!(container = %self.container.facts.metadata.name, "searching the output's end in the log");
+            let mut scanned = self.container.lineage.reread(turn.os).map_err(Failed::Source)?;
+            begin_scan(turn.os, &mut scanned, seek).map_err(Failed::Source)?;
+            let pipe = Pipe::new(shape.clone(), Unfinished::default(), None);
+            let mut seen = |batch: &Batch| match observe(batch, &mut end) {
+                Some(owed) => Seen::Here(owed),
+                None => Seen::Nothing,
+            };
+            if let Some(found) = scan(turn, &mut scanned, pipe, &mut seen).map_err(Failed::Source)? {
+                return Ok((Some((found, end, prefer)), true));
+            }
+        }
+        Ok((None, true))
+    }
+
+    /// Where the container's lines of this output begin, when the log lost the bytes that tell it: behind those that an
+    /// earlier output has.
+    fn behind_former(&self, turn: &Turn<'_, O>, seek: &Seek<'_>) -> Result<Option<Found>, Failed> {
+        for former in seek.former.iter().filter(|former| former.epochs.iter().all(|e| e.shape.formatter.has_time())) {
+            let output = Output::find(turn.os, &former.path, 0, 0, 1).map_err(Failed::Output)?;
+            if let (Some((found, ..)), _) = self.end_in_log(turn, seek, &output, &former.epochs)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// No whole line of the output is in the log: it goes on from the container's first position, or the oldest
+    /// incarnation that wasn't read. The output's last line may be the beginning of one there.
+    fn begin_where(mut self, turn: &mut Turn<'_, O>, seek: Seek<'_>, has_lines: bool) -> Result<Aligned, Failed> {
+        let torn = torn_line(turn.os, &self.output).map_err(Failed::Output)?;
+        let mut is_first = false;
+        for epoch in &seek.epochs {
+            if let Some(torn) = &torn {
+                is_first |= self.first_record(turn, &seek, &epoch.shape)?.is_some_and(|first| first.starts_with(torn));
+            }
+        }
+        let behind = match seek.former.is_empty() || is_first {
+            true => None,
+            false => self.behind_former(turn, &seek)?,
+        };
+        begin_scan(turn.os, &mut self.container.lineage, &seek).map_err(Failed::Source)?;
+        self.container.began = seek.began;
+        let is_gap = seek.is_known && has_lines && !is_first;
+        if is_gap {
+            note_gap(turn, self.container);
+        }
+        let aligned = match (is_gap, is_first) {
+            (true, _) => Aligned::Gap,
+            (false, true) => Aligned::Searched,
+            (false, false) => Aligned::Fresh,
+        };
+        let front = self.container.lineage.front();
+        let (head, offset, tail) = front.map_or((None, 0, None), |front| (front.head, front.offset, front.tail()));
+        let source = Source { generation_ix: 0, offset, tail, unfinished: Unfinished::default() };
+        let Found { source, head, owed } = behind.unwrap_or(Found { source, head, owed: Vec::new() });
+        let Some(torn) = torn else {
+            let lineage = &mut self.container.lineage;
+            lineage.begin_at(turn.os, source.generation_ix, source.offset, source.tail).map_err(Failed::Source)?;
+            let Opening { container, at, output, until_ns } = self;
+            Opening { container: &mut *container, at, output, until_ns }.append_from(turn, source.unfinished)?;
+            container.batch.extend_lines(&owed);
+            return Ok(aligned);
+        };
+        let end = self.output.place();
+        let place = Place { segment: end.segment, offset: end.offset - torn.len() as u64 };
+        let (row, rung) = found_again(self.container, seek.epochs, place, head, &source, owed);
+        self.replay(turn, &row, &rung, source, Repair::Never)?;
+        Ok(aligned)
+    }
+
+    /// Where the first of the lines stands that the log has from an incarnation on, in any shape.
+    pub(super) fn earliest_line(
+        &self,
+        turn: &Turn<'_, O>,
+        row: &Row,
+        generation_ix: usize,
+    ) -> Result<Earliest, Failed> {
+        let mut lines = HashSet::new();
+        for epoch in &row.ladder.epochs {
+            let mut scanned = self.container.lineage.reread(turn.os).map_err(Failed::Source)?;
+            scanned.begin_at(turn.os, generation_ix, 0, None).map_err(Failed::Source)?;
+            let pipe = Pipe::new(epoch.shape.clone(), Unfinished::default(), None);
+            let mut seen = |batch: &Batch| {
+                lines.extend(batch.records().map(line_hash));
+                if lines.len() < SEEK_LINES_MAX { Seen::Nothing } else { Seen::Enough }
+            };
+            scan(turn, &mut scanned, pipe, &mut seen).map_err(Failed::Source)?;
+        }
+        Earliest::of(turn.os, &self.output, &lines).map_err(Failed::Output)
+    }
+
+    /// The first record that the log has.
+    fn first_record(&self, turn: &Turn<'_, O>, seek: &Seek<'_>, shape: &Shape) -> Result<Option<Vec<u8>>, Failed> {
+        let mut scanned = self.container.lineage.reread(turn.os).map_err(Failed::Source)?;
+        begin_scan(turn.os, &mut scanned, seek).map_err(Failed::Source)?;
+        let pipe = Pipe::new(shape.clone(), Unfinished::default(), None);
+        let mut first = None;
+        let mut seen = |batch: &Batch| match batch.records().next() {
+            Some(record) => {
+                first = Some(record.to_vec());
+                Seen::Enough
+            }
+            None => Seen::Nothing,
+        };
+        scan(turn, &mut scanned, pipe, &mut seen).map_err(Failed::Source)?;
+        Ok(first)
+    }
+}
+
+/// A row and its rung as they would be, had they not been lost.
+fn found_again<O: Os>(
+    container: &Container<O>,
+    epochs: Vec<Epoch>,
+    place: Place,
+    head: Option<Fingerprint>,
+    source: &Source,
+    owed: Vec<u8>,
+) -> (Row, Rung) {
+    let rung = Rung {
+        at_ms: 0,
+        head,
+        offset: source.offset,
+        tail: source.tail,
+        unfinished: source.unfinished.clone(),
+        place,
+        owed,
+        owed_mid_record: false,
+        synced: false,
+    };
+    let row = Row {
+        id: container.id.clone(),
+        name: String::new(),
+        route: container.route.clone(),
+        sequence: 0,
+        boot: String::new(),
+        ladder: Ladder { epochs, rungs: Vec::new() },
+        drained: Vec::new(),
+        absent_since_ns: None,
+    };
+    (row, rung)
+}
+
+/// What the output has behind its last newline; nothing when that is longer than any record.
+fn torn_line<O: Os>(os: &O, output: &Output<O>) -> io::Result<Option<Vec<u8>>> {
+    let Some(file) = output.file() else {
+        return Ok(None);
+    };
+    let end = output.place().offset;
+    let mut wanted = 4096;
+    loop {
+        let n_bytes = end.min(wanted);
+        let mut bytes = vec![0; n_bytes as usize];
+        if os.read_at(file, end - n_bytes, &mut bytes)? < bytes.len() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a read ended before the file does"));
+        }
+        match memchr::memrchr(b'\n', &bytes) {
+            Some(newline) => bytes.drain(..=newline),
+            None if n_bytes == end => bytes.drain(..0),
+            None if wanted > STASH_BYTES_MAX as u64 => return Ok(None),
+            None => {
+                wanted *= 8;
+                continue;
+            }
+        };
+        return Ok(Some(bytes).filter(|bytes| !bytes.is_empty()));
+    }
+}
+
+/// Goes to where the container's lines of the output begin, or else to the oldest incarnation that wasn't read.
+fn begin_scan<O: Os>(os: &O, lineage: &mut Lineage<O>, seek: &Seek<'_>) -> io::Result<()> {
+    let began = seek.began.filter(|began| began.head.is_some());
+    let held = |began: &Began| lineage.generations().position(|held| held.head == began.head);
+    if let Some((ix, began)) = began.and_then(|began| Some((held(&began)?, began))) {
+        let generation = lineage.generations_mut().nth(ix).expect("just found");
+        let is_there = generation.is_compressed() || generation.stat(os)?.size >= began.offset;
+        // If the engine lost the bytes before it, rather too many lines than too few.
+        return match is_there && generation.proves(os, began.offset, began.tail)? {
+            true => lineage.begin_at(os, ix, began.offset, began.tail),
+            false => lineage.begin_at(os, ix, 0, None),
+        };
+    }
+    let read = |head: Option<Fingerprint>| head.is_some_and(|head| seek.drained.contains(&head));
+    let ix = lineage.generations().position(|held| !read(held.head)).unwrap_or(0);
+    lineage.begin_at(os, ix, 0, None)
+}
+
+/// A place in the source behind a record that the output has.
+struct Found {
+    source: Source,
+    head: Option<Fingerprint>,
+    /// Records that came with that one and may not be in the output.
+    owed: Vec<u8>,
+}
+
+/// The place in the log, and what it was found by.
+type FoundEnd = (Found, OutputEnd, Prefer);
+
+/// What the records of one source line tell.
+enum Seen {
+    Nothing,
+    /// The best place so far is behind them; all of them that follow it.
+    Here(Vec<u8>),
+    Enough,
+}
+
+/// Renders the whole log once, without writing, and shows the records of each line.
+fn scan<O: Os>(
+    turn: &Turn<'_, O>,
+    lineage: &mut Lineage<O>,
+    mut pipe: Pipe,
+    see: &mut dyn FnMut(&Batch) -> Seen,
+) -> io::Result<Option<Found>> {
+    let mut buffer = Vec::new();
+    let mut batch = Batch::default();
+    let mut found = None;
+    loop {
+        let (offset, bytes, is_rest) = match lineage.read(turn.os, &mut buffer)? {
+            Chunk::Lines { offset, bytes } => (offset, bytes, false),
+            Chunk::Quiet { rest } => {
+                let (offset, bytes) = if rest > 0 { lineage.rest(turn.os, &mut buffer, rest)? } else { (0, 0..0) };
+                (offset, bytes, true)
+            }
+            Chunk::Waste { offset, bytes, .. } => {
+                lineage.pass_over(turn.os, offset, bytes)?;
+                continue;
+            }
+            Chunk::Rewritten { .. } => continue,
+        };
+        let head = lineage.head(turn.os)?;
+        let generation_ix = lineage.passed() as usize;
+        let text = &buffer[bytes];
+        let mut start = 0;
+        // A power loss may have taken no more of the last record than its newline.
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            let end = start + line.len();
+            let record = line.strip_suffix(b"\n").unwrap_or(line);
+            pipe.line(record, offset + start as u64, &mut batch, &mut Tally::default());
+            match see(&batch) {
+                Seen::Nothing => {}
+                Seen::Here(owed) => {
+                    let tail = Some(Fingerprint::of(crate::tail::identity::proof(line)));
+                    let unfinished = pipe.assembler.unfinished().clone();
+                    let source = Source { generation_ix, offset: offset + end as u64, tail, unfinished };
+                    found = Some(Found { source, head, owed });
+                }
+                Seen::Enough => return Ok(found),
+            }
+            batch.clear();
+            start = end;
+            if !is_rest {
+                lineage.advance(offset + start as u64, line);
+            }
+        }
+        match is_rest {
+            true if lineage.len() > 1 => lineage.pass(turn.os)?,
+            true => return Ok(found),
+            false => {}
+        }
+    }
+}
+
+/// Holds the records of one source line against the output's end. If one of them is the best match so far: the records
+/// behind it.
+fn observe(batch: &Batch, end: &mut OutputEnd) -> Option<Vec<u8>> {
+    let mut owed = None;
+    for record in batch.records() {
+        let mut best = false;
+        for line in record.split_inclusive(|byte| *byte == b'\n') {
+            best = end.observe(line);
+        }
+        if best {
+            owed = Some(Vec::new());
+        } else if let Some(owed) = &mut owed {
+            owed.extend_from_slice(record);
+        }
+    }
+    owed
+}

@@ -3,7 +3,7 @@
 use crate::assemble::{Assembler, Joining, LatePieces, Unfinished};
 use crate::batch::Batch;
 use crate::checkpoint::Shape;
-use crate::decode::{Decoded, Decoder, Entry, Fault, Piece, Timestamp, resync};
+use crate::decode::{Decoded, Decoder, Entry, Fault, Timestamp};
 use crate::filter::Redacted;
 use crate::format::{Formatter, RecordView};
 
@@ -93,31 +93,24 @@ impl Pipe {
     }
 
     /// A line that is no record: perhaps a torn one with a whole one glued to it.
-    #[inline(never)]
     fn pieces(&mut self, line: &[u8], offset: u64, batch: &mut Batch, tally: &mut Tally) {
-        for piece in resync(line) {
-            match piece {
-                Piece::Entry { start, end } => match self.decoder.decode(&line[start..end]) {
-                    Decoded::Entry(entry) => {
-                        self.last_time = Some(entry.time);
-                        push(&mut self.assembler, &entry, Render { shape: &self.shape, batch, tally });
-                    }
-                    Decoded::Malformed(fault) => self.unparsed(offset, start, end, fault, tally),
-                },
-                Piece::Torn { start, end, fault } => self.unparsed(offset, start, end, fault, tally),
+        let Pipe { decoder, assembler, shape, last_time, .. } = self;
+        decoder.each_piece(line, |start, end, decoded| match decoded {
+            Decoded::Entry(entry) => {
+                *last_time = Some(entry.time);
+                push(assembler, &entry, Render { shape, batch, tally });
             }
-        }
+            Decoded::Malformed(fault) => {
+                let (start, end) = (offset + start as u64, offset + end as u64);
+                tally.unparsed.push(Unparsed { start, end, fault, after: *last_time });
+            }
+        });
     }
 
     fn count_joined(&mut self, tally: &mut Tally) {
         let counted = std::mem::take(&mut self.assembler.counted);
         tally.split += counted.split;
         tally.late += counted.late;
-    }
-
-    fn unparsed(&self, offset: u64, start: usize, end: usize, fault: Fault, tally: &mut Tally) {
-        let (start, end) = (offset + start as u64, offset + end as u64);
-        tally.unparsed.push(Unparsed { start, end, fault, after: self.last_time });
     }
 
     /// Ends the open lines: a decision, to be committed before it is written.

@@ -1,9 +1,11 @@
 //! One line of a json-file log into one [`Entry`]. Never fails: what can't be decoded is `Decoded::Malformed`.
 
 mod json_file;
+mod resync;
 mod timestamp;
 
-pub use json_file::{Decoded, Decoder, Fault, Piece, resync};
+pub use json_file::{Decoded, Decoder, Fault};
+pub use resync::{Piece, resync};
 pub use timestamp::{Timestamp, TimestampError};
 
 /// The stream of the container that an entry came from.

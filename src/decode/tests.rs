@@ -7,6 +7,7 @@ use std::{fmt::Write as _, fs, path::Path};
 use proptest::prelude::*;
 
 use super::*;
+use crate::decode::{Piece, resync};
 
 const TIME: &str = "2026-11-25T16:09:50.123456789Z";
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::container::Facts;
 use crate::assemble::{Assembler, Joining, LatePieces, Unfinished};
 use crate::config::limits::{SILENCE, SILENCE_NON_BLOCKING, SILENCE_STOPPED};
-use crate::decode::{Decoded, Decoder, Piece, resync};
+use crate::decode::{Decoded, Decoder};
 use crate::filter::{Redacted, Redaction, TextFilter};
 use crate::format::RecordView;
 use crate::forward::mark::{Mark, generation};
@@ -88,46 +88,46 @@ pub struct Met {
 
 pub struct Cursor<O: Os> {
     pub lineage: Lineage<O>,
-    pub pending: Pending,
     decoder: Decoder,
     assembler: Assembler,
-    sieve: Sieve,
-    rendering: Rendering,
-    /// Until this record, which is included, all were delivered.
-    skip: Option<Mark>,
+    output: Output,
     resumes: VecDeque<Resume>,
     decisions: VecDeque<Decision>,
     /// Of an earlier life.
     to_repeat: VecDeque<Decision>,
     moved_at: Duration,
     finished: bool,
-    scratch: Vec<u8>,
 }
 
 impl<O: Os> Cursor<O> {
     pub fn new(directory: &Path, id: &str, sieve: Sieve, rendering: Rendering) -> Cursor<O> {
         Cursor {
             lineage: Lineage::new(directory, id, []),
-            pending: Pending::default(),
             decoder: Decoder::new(),
             assembler: Assembler::new(joining(&sieve)),
-            sieve,
-            rendering,
-            skip: None,
+            output: Output { sieve, rendering, skip: None, pending: Pending::default(), scratch: Vec::new() },
             resumes: VecDeque::new(),
             decisions: VecDeque::new(),
             to_repeat: VecDeque::new(),
             moved_at: Duration::ZERO,
             finished: false,
-            scratch: Vec::new(),
         }
     }
 
     /// From the next record on.
     pub fn set_shape(&mut self, sieve: Sieve, rendering: Rendering) {
         self.assembler.set_joining(joining(&sieve));
-        self.sieve = sieve;
-        self.rendering = rendering;
+        self.output.sieve = sieve;
+        self.output.rendering = rendering;
+    }
+
+    /// Records that are read and in no batch yet.
+    pub fn pending(&self) -> &Pending {
+        &self.output.pending
+    }
+
+    pub fn pending_mut(&mut self) -> &mut Pending {
+        &mut self.output.pending
     }
 
     /// One turn: at most a quantum of bytes.
@@ -202,29 +202,13 @@ impl<O: Os> Cursor<O> {
 
     /// One line, without its newline.
     fn line(&mut self, line: &[u8], mark: Mark, met: &mut Met) {
-        let mut emit = Emit {
-            rendering: &self.rendering,
-            sieve: &self.sieve,
-            skip: &mut self.skip,
-            pending: &mut self.pending,
-            scratch: &mut self.scratch,
-            mark,
-            met,
-        };
+        let mut emit = Emit { to: &mut self.output, mark, met };
         match self.decoder.decode(line) {
             Decoded::Entry(entry) => self.assembler.push(&entry, &mut |record| emit.record(&record)),
-            Decoded::Malformed(_) => {
-                for piece in resync(line) {
-                    let decoded = match piece {
-                        Piece::Entry { start, end } => self.decoder.decode(&line[start..end]),
-                        Piece::Torn { fault, .. } => Decoded::Malformed(fault),
-                    };
-                    match decoded {
-                        Decoded::Entry(entry) => self.assembler.push(&entry, &mut |record| emit.record(&record)),
-                        Decoded::Malformed(_) => emit.met.unparsed += 1,
-                    }
-                }
-            }
+            Decoded::Malformed(_) => self.decoder.each_piece(line, |_, _, decoded| match decoded {
+                Decoded::Entry(entry) => self.assembler.push(&entry, &mut |record| emit.record(&record)),
+                Decoded::Malformed(_) => emit.met.unparsed += 1,
+            }),
         }
     }
 
@@ -263,21 +247,13 @@ impl<O: Os> Cursor<O> {
             self.finished = true;
         }
         self.lineage.pass(os)?;
-        self.skip = self.skip.filter(|skip| skip.generation != here);
+        self.output.skip = self.output.skip.filter(|skip| skip.generation != here);
         self.to_repeat.retain(|decision| decision.generation != here);
         Ok(true)
     }
 
     fn end_open_lines(&mut self, mark: Mark, late: LatePieces, met: &mut Met) {
-        let mut emit = Emit {
-            rendering: &self.rendering,
-            sieve: &self.sieve,
-            skip: &mut self.skip,
-            pending: &mut self.pending,
-            scratch: &mut self.scratch,
-            mark,
-            met,
-        };
+        let mut emit = Emit { to: &mut self.output, mark, met };
         self.assembler.end_all(late, &mut |record| emit.record(&record));
     }
 
@@ -290,7 +266,7 @@ impl<O: Os> Cursor<O> {
         };
         if self.assembler.has_open_chain() && now >= self.moved_at + silence {
             let (generation, offset) = self.here(os)?;
-            self.decisions.push_back(Decision { no: self.pending.next(), generation, offset });
+            self.decisions.push_back(Decision { no: self.output.pending.next(), generation, offset });
             self.decide(generation, offset, met);
         }
         Ok(())
@@ -340,13 +316,19 @@ fn joining(sieve: &Sieve) -> Joining {
     Joining::Lines { bytes_max: sieve.max_line_bytes }
 }
 
+/// What becomes of records: left out, or rendered.
+struct Output {
+    sieve: Sieve,
+    rendering: Rendering,
+    /// Until this record, which is included, all were delivered.
+    skip: Option<Mark>,
+    pending: Pending,
+    scratch: Vec<u8>,
+}
+
 /// Takes the records that come out at one place.
 struct Emit<'a> {
-    rendering: &'a Rendering,
-    sieve: &'a Sieve,
-    skip: &'a mut Option<Mark>,
-    pending: &'a mut Pending,
-    scratch: &'a mut Vec<u8>,
+    to: &'a mut Output,
     mark: Mark,
     met: &'a mut Met,
 }
@@ -355,20 +337,21 @@ impl Emit<'_> {
     fn record(&mut self, record: &RecordView<'_>) {
         let mark = self.mark;
         self.mark = mark.next(); // Also of those that are left out: ids don't depend on the filter.
-        if let Some(delivered) = *self.skip {
+        let Output { sieve, rendering, skip, pending, scratch } = &mut *self.to;
+        if let Some(delivered) = *skip {
             if mark.generation != delivered.generation || !mark.is_after(&delivered) {
                 return;
             }
-            *self.skip = None;
+            *skip = None;
         }
-        let early = self.sieve.since_ns.is_some_and(|since| record.time.unix_ns() < since);
-        if early || !self.sieve.filter.passes(record.stream, record.text) {
+        let early = sieve.since_ns.is_some_and(|since| record.time.unix_ns() < since);
+        if early || !sieve.filter.passes(record.stream, record.text) {
             self.met.filtered += 1;
             return;
         }
-        let text = self.sieve.redaction.apply(record.text, &mut self.met.redacted);
+        let text = sieve.redaction.apply(record.text, &mut self.met.redacted);
         let record = RecordView { text: &text, ..*record };
-        self.rendering.append(&record, mark, self.scratch, self.pending.buffer());
-        self.pending.seal(mark);
+        rendering.append(&record, mark, scratch, pending.buffer());
+        pending.seal(mark);
     }
 }

@@ -84,7 +84,7 @@ impl<O: Os> Slot<O> {
 
     /// It doesn't run, and all of its log is delivered.
     pub fn is_settled(&self) -> bool {
-        let next = self.cursor.pending.next();
+        let next = self.cursor.pending().next();
         self.quiet && !self.facts.running && self.delivered == next && !self.cursor.has_open_line()
     }
 
@@ -269,10 +269,10 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         self.fill_claims(lane)?;
         let slot = self.slots.get_mut(&lane).expect("it is served");
         if slot.claims.is_empty() {
-            for length in slot.cursor.pending.lengths(slot.pushed) {
+            for length in slot.cursor.pending().lengths(slot.pushed) {
                 self.delivery.push(lane, length, now);
             }
-            slot.pushed = slot.cursor.pending.next();
+            slot.pushed = slot.cursor.pending().next();
         } else if went != Went::Moved {
             tracing::warn!(sink = %self.parts.settings.name, container = %slot.name(),
                 "the log doesn't have the records of a batch that was under way; its batches are made anew");

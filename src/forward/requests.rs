@@ -56,9 +56,9 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         let mut payload = Payload::default();
         for part in parts {
             let slot = self.slots.get_mut(&part.lane).expect("a lane with records has its container");
-            assert!(slot.cursor.pending.first() == part.first, "batches take records in order");
+            assert!(slot.cursor.pending().first() == part.first, "batches take records in order");
             let n = part.n as usize;
-            slot.cursor.pending.take(n, &mut payload.bytes, &mut payload.ends, &mut payload.marks);
+            slot.cursor.pending_mut().take(n, &mut payload.bytes, &mut payload.ends, &mut payload.marks);
             payload.runs.push(Run { container: slot.facts.metadata.id.clone(), n });
             if let Some(mark) = payload.marks.last() {
                 slot.part_ends.push_back((part.end(), *mark));

@@ -115,12 +115,12 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
     pub(super) fn fill_claims(&mut self, lane: LaneId) -> std::io::Result<()> {
         while let Some(claim) = self.slots[&lane].claims.front().copied() {
             let slot = self.slots.get_mut(&lane).expect("it is served");
-            if slot.cursor.pending.next() - slot.cursor.pending.first() < claim.n as u64 {
+            if slot.cursor.pending().next() - slot.cursor.pending().first() < claim.n as u64 {
                 return Ok(());
             }
             slot.claims.pop_front();
             let mut payload = Payload::default();
-            slot.cursor.pending.take(claim.n, &mut payload.bytes, &mut payload.ends, &mut payload.marks);
+            slot.cursor.pending_mut().take(claim.n, &mut payload.bytes, &mut payload.ends, &mut payload.marks);
             payload.runs.push(Run { container: slot.facts.metadata.id.clone(), n: claim.n });
             slot.pushed += claim.n as u64;
             if let Some(mark) = payload.marks.last() {

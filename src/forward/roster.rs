@@ -219,7 +219,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
     pub(super) fn leave_if_finished(&mut self, lane: LaneId) {
         let Some(slot) = self.slots.get(&lane) else { return };
         let is_over = slot.cursor.is_finished() && !slot.leaving && self.delivery.is_lane_idle(lane);
-        let is_stored = slot.delivered == slot.cursor.pending.next() && slot.claims.is_empty();
+        let is_stored = slot.delivered == slot.cursor.pending().next() && slot.claims.is_empty();
         if is_over && is_stored {
             self.dirty.remove(&lane);
             let slot = self.slots.get_mut(&lane).expect("looked up above");

@@ -26,8 +26,8 @@ impl<O: Os> Cursor<O> {
         delivered: Option<Mark>,
         decisions: impl IntoIterator<Item = Decision>,
     ) -> io::Result<Found> {
-        self.pending = Pending::starting_at(next);
-        self.assembler = Assembler::resume(joining(&self.sieve), resume.unfinished.clone());
+        self.output.pending = Pending::starting_at(next);
+        self.assembler = Assembler::resume(joining(&self.output.sieve), resume.unfinished.clone());
         let found = match self.lineage.find(os, resume.head, resume.offset, resume.tail)? {
             Some(generation_ix) => {
                 self.lineage.begin_at(os, generation_ix, resume.offset, resume.tail)?;
@@ -48,7 +48,7 @@ impl<O: Os> Cursor<O> {
         if found == Found::Same {
             self.to_repeat = decisions.into_iter().collect();
             self.decisions = self.to_repeat.clone();
-            self.skip = delivered;
+            self.output.skip = delivered;
             self.check_skip();
         }
         Ok(found)
@@ -57,7 +57,7 @@ impl<O: Os> Cursor<O> {
     /// What is gone can't be waited for.
     pub(super) fn check_skip(&mut self) {
         let is_there = |mark: &Mark| self.lineage.generations().any(|held| generation(held.head) == mark.generation);
-        self.skip = self.skip.filter(is_there);
+        self.output.skip = self.output.skip.filter(is_there);
     }
 
     /// Incarnations at the old end that an earlier life read to their ends.
@@ -69,7 +69,7 @@ impl<O: Os> Cursor<O> {
 
     /// Remembers where it stands, to begin again from there.
     pub(super) fn note_place(&mut self, os: &O) -> io::Result<()> {
-        let no = self.pending.next();
+        let no = self.output.pending.next();
         let large = self.assembler.unfinished().bytes() > CHAIN_BYTES_KEPT;
         let far = self.resumes.back().is_none_or(|last| no >= last.no + RECORDS_WITHOUT_PLACE_MAX);
         if large && !far {
@@ -87,7 +87,7 @@ impl<O: Os> Cursor<O> {
         let head = self.lineage.head(os)?;
         let front = self.lineage.front();
         Ok(Resume {
-            no: self.pending.next(),
+            no: self.output.pending.next(),
             head,
             offset: front.map_or(0, |front| front.offset),
             tail: front.and_then(|front| front.tail()),
@@ -97,7 +97,7 @@ impl<O: Os> Cursor<O> {
 
     /// Where to begin again when everything before record `no` is delivered, and the decisions behind that place.
     pub fn resume_for(&mut self, os: &O, no: u64) -> io::Result<(Resume, Vec<Decision>)> {
-        if no == self.pending.next() && self.skip.is_none() {
+        if no == self.output.pending.next() && self.output.skip.is_none() {
             let place = self.place(os)?;
             self.resumes.clear();
             self.resumes.push_back(place);

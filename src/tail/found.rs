@@ -29,7 +29,7 @@ impl<O: Os> Lineage<O> {
             return Ok(None);
         };
         for (ix, generation) in self.generations_mut().enumerate() {
-            if !generation.is_compressed() && generation.proves(os, offset, Some(tail))? {
+            if generation.is_plain() && generation.proves(os, offset, Some(tail))? {
                 return Ok(Some(ix));
             }
         }

@@ -16,7 +16,7 @@ use crate::tail::{Fingerprint, Source};
 
 /// One inode in a log's life, from where it is still to be read.
 pub struct Generation<O: Os> {
-    source: Source<O>,
+    pub(super) source: Source<O>,
     pub id: FileId,
     /// `None` while the file holds no whole line.
     pub head: Option<Fingerprint>,
@@ -25,18 +25,18 @@ pub struct Generation<O: Os> {
     /// The bytes before `offset` as they were read: the end of the last line.
     proof: Vec<u8>,
     /// Where its text ended when it was last read up to there.
-    end: Option<End>,
+    pub(super) end: Option<End>,
     /// The most bytes the file was seen to hold.
     size_max: u64,
     /// The rest of an over-long line is being passed over.
     skipping: bool,
     /// It held no whole line when it was opened, or cut.
-    headless: bool,
+    pub(super) headless: bool,
 }
 
 /// The end of an incarnation's text, and what its file looked like then: while it looks like that there is no more.
 #[derive(Clone, Copy)]
-struct End {
+pub(super) struct End {
     /// Of the file, in bytes.
     size: u64,
     modified_ns: i64,
@@ -47,7 +47,7 @@ struct End {
 }
 
 impl<O: Os> Generation<O> {
-    fn new(source: Source<O>, stat: Stat) -> Generation<O> {
+    pub(super) fn new(source: Source<O>, stat: Stat) -> Generation<O> {
         Generation {
             source,
             id: stat.id,
@@ -69,6 +69,11 @@ impl<O: Os> Generation<O> {
         self.source.stat(os)
     }
 
+    /// It stands as the engine wrote it, so it may still change.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.source, Source::Plain(_))
+    }
+
     pub fn is_compressed(&self) -> bool {
         matches!(self.source, Source::Gzip(_))
     }
@@ -77,7 +82,7 @@ impl<O: Os> Generation<O> {
         self.source.damage()
     }
 
-    fn learn_head(&mut self, os: &O) -> io::Result<Option<Fingerprint>> {
+    pub(super) fn learn_head(&mut self, os: &O) -> io::Result<Option<Fingerprint>> {
         if self.head.is_none() {
             self.head = self.source.head(os)?;
         }
@@ -104,6 +109,7 @@ impl<O: Os> Generation<O> {
 
     /// Goes on from `offset`, whose `tail` was proved.
     fn resume_at(&mut self, os: &O, offset: u64, tail: Option<Fingerprint>) -> io::Result<()> {
+        let offset = offset.max(self.source.first_line());
         self.proof = vec![0; tail.map_or(0, |tail| tail.bytes as usize)];
         let read = self.source.read_at(os, offset - self.proof.len() as u64, &mut self.proof)?;
         if read < self.proof.len() {
@@ -144,13 +150,13 @@ pub enum Chunk {
 pub struct Lineage<O: Os> {
     directory: PathBuf,
     id: String,
-    generations: VecDeque<Generation<O>>,
+    pub(super) generations: VecDeque<Generation<O>>,
     /// The heads of incarnations that were read to their end, so that none is read twice. Bounded.
     drained: VecDeque<Fingerprint>,
     /// The id of the newest incarnation seen under the log's name.
     newest: Option<FileId>,
     /// How many incarnations were read before the first in `generations`.
-    passed: u64,
+    pub(super) passed: u64,
     /// The newest one was cut, and copies of what it held are still to be looked for.
     copies_due: bool,
 }
@@ -173,9 +179,8 @@ impl<O: Os> Lineage<O> {
         let mut again = Lineage::new(&self.directory, &self.id, []);
         again.newest = self.newest;
         for held in &self.generations {
-            let file = held.source.file().clone();
-            let stat = os.stat_open(&file)?;
-            let source = if held.is_compressed() { Source::gzip(os, file) } else { Source::Plain(file) };
+            let Some(source) = held.source.again(os) else { continue };
+            let stat = source.stat(os)?;
             again.generations.push_back(Generation { head: held.head, ..Generation::new(source, stat) });
         }
         Ok(again)
@@ -185,13 +190,13 @@ impl<O: Os> Lineage<O> {
     /// it held may be in a copy.
     pub fn check_held(&mut self, os: &O) -> io::Result<()> {
         let mut cut = Vec::new();
-        for (ix, held) in self.generations.iter_mut().enumerate().filter(|(_, held)| !held.is_compressed()) {
+        for (ix, held) in self.generations.iter_mut().enumerate().filter(|(_, held)| held.is_plain()) {
             let head = held.source.head(os)?;
             if held.head.is_some() && head != held.head {
                 cut.push((ix, head));
             }
         }
-        let newest_plain = self.generations.iter().rposition(|held| !held.is_compressed());
+        let newest_plain = self.generations.iter().rposition(Generation::is_plain);
         self.copies_due |= cut.last().map(|(ix, _)| *ix).is_some_and(|ix| Some(ix) == newest_plain);
         let mut copies = Vec::new();
         for (ix, _) in &cut {
@@ -506,7 +511,7 @@ impl<O: Os> Lineage<O> {
             return Ok(Chunk::Quiet { rest: 0 });
         };
         let stat = front.source.stat(os)?;
-        if !front.is_compressed() {
+        if front.is_plain() {
             if let Some(rest) = front.rest_behind_lines(Some(stat)) {
                 return Ok(Chunk::Quiet { rest });
             }
@@ -569,20 +574,12 @@ impl<O: Os> Lineage<O> {
 
     /// Closes the oldest incarnation: it was read to its end.
     pub fn pass(&mut self, os: &O) -> io::Result<()> {
-        if let Some(front) = self.generations.front_mut() {
-            front.learn_head(os)?;
-            let head = front.head;
-            self.generations.pop_front();
-            self.passed += 1;
-            self.remember(head);
-        }
-        Ok(())
+        self.take_oldest(os).map(drop)
     }
 
     /// Bytes that unlinked incarnations keep on the disk because they are held open.
     pub fn held_bytes(&self, os: &O) -> u64 {
-        let stats = self.generations.iter().filter_map(|generation| generation.stat(os).ok());
-        stats.filter(|stat| stat.links == 0).map(|stat| stat.disk_bytes).sum()
+        self.generations.iter().map(|generation| generation.held_bytes(os)).sum()
     }
 
     /// Bytes that were not read yet; compressed ones count as they stand.
@@ -626,7 +623,7 @@ impl<O: Os> Lineage<O> {
         }
     }
 
-    fn remember(&mut self, head: Option<Fingerprint>) {
+    pub(super) fn remember(&mut self, head: Option<Fingerprint>) {
         if let Some(head) = head {
             self.drained.retain(|known| *known != head);
             self.drained.push_back(head);
@@ -656,7 +653,7 @@ impl<O: Os> Lineage<O> {
     /// incarnation was read before the cut, the copy is all there is to notice it by. It lies below that incarnation, the
     /// one with the index `cut_ix`, and above all that is known; rotations may have moved both on.
     fn take_unseen_copies(&mut self, os: &O, cut_ix: usize) -> io::Result<bool> {
-        if self.generations.get(cut_ix).is_none_or(Generation::is_compressed) {
+        if !self.generations.get(cut_ix).is_some_and(Generation::is_plain) {
             return Ok(false);
         }
         let names = match os.list(&self.directory) {
@@ -721,7 +718,8 @@ impl<O: Os> Lineage<O> {
             // The cut file is the copy's successor.
             if let Some(cut) = self.generations.front() {
                 let stat = cut.stat(os)?;
-                let mut successor = Generation::new(Source::Plain(cut.source.file().clone()), stat);
+                let Some(source) = cut.source.again(os) else { return Ok(None) };
+                let mut successor = Generation::new(source, stat);
                 successor.size_max = stat.size;
                 self.generations.insert(1, successor);
             }
@@ -747,28 +745,29 @@ impl<O: Os> Generation<O> {
 
     /// Reads on. `None`: the bytes before the offset aren't those that were read.
     fn fill(&mut self, os: &O, buffer: &mut Vec<u8>, stat: Stat) -> io::Result<Option<Chunk>> {
-        let overlap = self.proof.len();
+        // A copy of ours doesn't change, but a damaged part of it proves nothing.
+        let overlap = if self.spool_number().is_some() { 0 } else { self.proof.len() };
         let mut wanted = QUANTUM_BYTES;
         loop {
             // What comes meanwhile is the next look's: asking for it would cost a call that says there is none.
-            let unread = if self.is_compressed() { u64::MAX } else { stat.size.saturating_sub(self.offset) };
+            let unread = if self.is_plain() { stat.size.saturating_sub(self.offset) } else { u64::MAX };
             let length = overlap + usize::try_from(unread).unwrap_or(usize::MAX).min(wanted);
             if buffer.len() < length {
                 buffer.resize(length, 0);
             }
             let window = &mut buffer[..length];
             let read = self.source.read_at(os, self.offset - overlap as u64, window)?;
-            if read < overlap && self.source.stat(os)?.size >= self.offset && !self.is_compressed() {
+            if read < overlap && self.source.stat(os)?.size >= self.offset && self.is_plain() {
                 // The file isn't shorter: the read was. Bytes that were not seen prove nothing.
                 return Err(ended_early());
             }
-            if read < overlap || window[..overlap] != self.proof[..] {
+            if read < overlap || window[..overlap] != self.proof[..overlap] {
                 return Ok(None);
             }
             self.size_max = self.size_max.max(stat.size).max(self.offset + (read - overlap) as u64);
             let fresh = overlap..read;
             let ended = read < window.len() || fresh.len() as u64 == unread;
-            if read < window.len() && !self.is_compressed() {
+            if read < window.len() && self.is_plain() {
                 return Err(ended_early());
             }
             let text_end = self.offset + fresh.len() as u64;
@@ -825,7 +824,7 @@ impl<O: Os> Generation<O> {
                 let data = os.data_at(file, self.offset)?;
                 n_nuls = n_nuls.max(data.saturating_sub(self.offset));
             }
-            if ended && self.offset + n_nuls >= stat.size && !self.is_compressed() {
+            if ended && self.offset + n_nuls >= stat.size && self.is_plain() {
                 // Nothing but NULs up to the end: the text that belongs there may still come.
                 self.end = Some(End::new(stat, stat.size, self.offset));
                 return Ok(Chunk::Quiet { rest: stat.size - self.offset });

@@ -1,11 +1,14 @@
 //! One container's log through all its incarnations: what a file is, where it goes on, what became of it.
 //! Knows nothing of what the lines mean.
 
+mod aside;
 mod found;
 pub mod identity;
 pub mod lineage;
 pub mod source;
+pub mod spooled;
 
 pub use identity::Fingerprint;
 pub use lineage::{Chunk, Generation, Lineage, Look};
 pub use source::Source;
+pub use spooled::{Damage, Spooled};

@@ -1,4 +1,4 @@
-//! The bytes of one incarnation, whether it stands plain or was compressed by the engine.
+//! The bytes of one incarnation: as they stand, compressed by the engine, or copied aside by a sink.
 
 use std::io::{self, Read};
 
@@ -6,12 +6,13 @@ use flate2::read::MultiGzDecoder;
 
 use crate::config::limits::{LINE_BYTES_MAX, PROOF_BYTES};
 use crate::sys::{Os, Stat};
-use crate::tail::Fingerprint;
+use crate::tail::{Damage, Fingerprint, Spooled};
 
 /// A file that can be read at any offset of its uncompressed text.
 pub enum Source<O: Os> {
     Plain(O::File),
     Gzip(Box<Inflated<O>>),
+    Spooled(Box<Spooled<O>>),
 }
 
 impl<O: Os> Source<O> {
@@ -19,15 +20,29 @@ impl<O: Os> Source<O> {
         Source::Gzip(Box::new(Inflated::new(os.clone(), file)))
     }
 
-    pub fn file(&self) -> &O::File {
+    /// Another source of the same text, by the same descriptor. `None`: it has none.
+    pub fn again(&self, os: &O) -> Option<Source<O>> {
         match self {
-            Source::Plain(file) => file,
-            Source::Gzip(inflated) => &inflated.file,
+            Source::Plain(file) => Some(Source::Plain(file.clone())),
+            Source::Gzip(inflated) => Some(Source::gzip(os, inflated.file.clone())),
+            Source::Spooled(_) => None,
         }
     }
 
     pub fn stat(&self, os: &O) -> io::Result<Stat> {
-        os.stat_open(self.file())
+        match self {
+            Source::Plain(file) => os.stat_open(file),
+            Source::Gzip(inflated) => os.stat_open(&inflated.file),
+            Source::Spooled(spooled) => Ok(spooled.stat()),
+        }
+    }
+
+    /// Where its first line begins: a copy may leave out what was delivered.
+    pub fn first_line(&self) -> u64 {
+        match self {
+            Source::Spooled(spooled) => spooled.extent.start,
+            Source::Plain(_) | Source::Gzip(_) => 0,
+        }
     }
 
     /// Reads at `offset` of the uncompressed text until `buffer` is full; fewer bytes mean the end.
@@ -35,6 +50,7 @@ impl<O: Os> Source<O> {
         match self {
             Source::Plain(file) => os.read_at(file, offset, buffer),
             Source::Gzip(inflated) => inflated.read_at(offset, buffer),
+            Source::Spooled(spooled) => spooled.read_at(offset, buffer),
         }
     }
 
@@ -42,18 +58,28 @@ impl<O: Os> Source<O> {
     /// leaves half of it.
     pub fn damage(&self) -> Option<&str> {
         match self {
-            Source::Plain(_) => None,
             Source::Gzip(inflated) => inflated.damage.as_deref(),
+            Source::Plain(_) | Source::Spooled(_) => None,
+        }
+    }
+
+    /// What couldn't be read so far, told once for each place of a spooled one.
+    pub fn take_damage(&mut self, at_end: bool) -> Vec<Damage> {
+        match self {
+            Source::Spooled(spooled) => spooled.take_damage(at_end),
+            _ if !at_end => Vec::new(),
+            _ => self.damage().map(|why| Damage { start: None, end: None, why: why.to_owned() }).into_iter().collect(),
         }
     }
 
     /// Fingerprint of the first whole line, NULs before it apart (a truncated log may begin with a hole); `None` while
     /// there is no whole line.
     pub fn head(&mut self, os: &O) -> io::Result<Option<Fingerprint>> {
-        let mut start = 0;
-        if let Source::Plain(file) = self {
-            start = os.data_at(file, 0)?;
-        }
+        let mut start = match self {
+            Source::Plain(file) => os.data_at(file, 0)?,
+            Source::Gzip(_) => 0,
+            Source::Spooled(spooled) => return Ok(spooled.extent.head), // The copy may begin behind it.
+        };
         let mut buffer = vec![0; 4096];
         loop {
             let read = self.read_at(os, start, &mut buffer)?;

@@ -79,6 +79,7 @@ fn measure(workload: &Workload, bytes: usize) {
         settings: sink.settings.clone(),
         surroundings: Surroundings { current: Current::new(config.clone()), seed: 1 },
         dead_letters: DeadLetters::new(place.path(), "bench"),
+        spool_dir: place.path().join("spool/bench"),
         ledger: Ledger::default(),
         meters: SinkFamilies::new(&counters).of("bench"),
         health: Health::new(std::time::Duration::ZERO),

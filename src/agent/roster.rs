@@ -429,7 +429,7 @@ impl Groups {
     }
 }
 
-fn nameless(id: &str, hostname: &str) -> Facts {
+pub(crate) fn nameless(id: &str, hostname: &str) -> Facts {
     let name = id[..12].to_owned();
     let metadata = Metadata { name, id: id.to_owned(), hostname: hostname.to_owned(), ..Metadata::default() };
     Facts { metadata, state: "unknown", ..Facts::default() }

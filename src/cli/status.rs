@@ -65,7 +65,8 @@ fn sinks(sinks: &[SinkGoing]) -> String {
     if sinks.is_empty() {
         return String::new();
     }
-    const HEAD: [&str; 8] = ["SINK", "CIRCUIT", "DELIVERED", "QUEUE", "LAG", "HELD", "RETRIES", "DEAD LETTERS"];
+    const HEAD: [&str; 9] =
+        ["SINK", "CIRCUIT", "DELIVERED", "QUEUE", "LAG", "HELD", "SPOOL", "RETRIES", "DEAD LETTERS"];
     let mut rows = vec![HEAD.map(str::to_owned)];
     for sink in sinks {
         rows.push([
@@ -75,6 +76,7 @@ fn sinks(sinks: &[SinkGoing]) -> String {
             sink.queue_records.to_string(),
             ByteSize(sink.lag_bytes).to_string(),
             ByteSize(sink.held_bytes).to_string(),
+            ByteSize(sink.spool_bytes).to_string(),
             sink.retries.to_string(),
             sink.dead_letters.to_string(),
         ]);
@@ -155,8 +157,8 @@ mod tests {
             lines[2],
             "db    f             exited   0 B/s      0 B    0 s     0 B   0     cannot read x (61 s ago)"
         );
-        assert_eq!(lines[3..5], ["", "SINK  CIRCUIT  DELIVERED  QUEUE  LAG  HELD  RETRIES  DEAD LETTERS"]);
-        assert_eq!(lines[5], "loki  held     0          0      0 B  0 B   0        0");
+        assert_eq!(lines[3..5], ["", "SINK  CIRCUIT  DELIVERED  QUEUE  LAG  HELD  SPOOL  RETRIES  DEAD LETTERS"]);
+        assert_eq!(lines[5], "loki  held     0          0      0 B  0 B   0 B    0        0");
         assert_eq!(lines[6..], ["! state: disk full"]);
     }
 }

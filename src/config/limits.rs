@@ -139,6 +139,14 @@ pub const ROW_ABSENT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub const HELD_BYTES_DEFAULT: u64 = 10 * 1024 * 1024 * 1024;
 pub const HELD_PERCENT_DEFAULT: u64 = 5;
 
+/// `spool_max` of a sink when it isn't given, of the file system that holds the state: copies are compressed, so it
+/// holds several times as much text.
+pub const SPOOL_BYTES_DEFAULT: u64 = 10 * 1024 * 1024 * 1024;
+pub const SPOOL_PERCENT_DEFAULT: u64 = 5;
+
+/// Files in the spool of one sink, each with a row that a start reads. Logs of a usual size reach `spool_max` long before.
+pub const SPOOL_FILES_MAX: usize = 16_384;
+
 // --- Ending and failing --------------------------------------------------------------------------------------------
 
 /// `--shutdown-timeout` when it isn't given: how long a drain may take after SIGTERM.
@@ -185,7 +193,7 @@ const _: () = assert!(SILENCE.as_nanos() > SILENCE_NON_BLOCKING.as_nanos());
 const _: () = assert!(RETRY_MIN.as_nanos() < RETRY_MAX.as_nanos());
 const _: () = assert!(RETRY_MAX.as_nanos() < DRAIN_MAX.as_nanos(), "a drain tries again at least once");
 const _: () = assert!(OWED_BYTES_MAX < QUANTUM_BYTES);
-const _: () = assert!(HELD_PERCENT_DEFAULT <= 100);
+const _: () = assert!(HELD_PERCENT_DEFAULT <= 100 && SPOOL_PERCENT_DEFAULT <= 100);
 const _: () = assert!(PATH_LITERAL_BYTES_MAX + 9 + 4 < PATH_COMPONENT_BYTES_MAX, "room for a value, cut and marked");
 const _: () = assert!(PATH_VALUE_BYTES_MAX + ".log".len() <= PATH_COMPONENT_BYTES_MAX);
 const _: () = assert!(PATH_COMPONENT_BYTES_MAX + PATH_SUFFIX_BYTES <= 255, "NAME_MAX");

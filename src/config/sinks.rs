@@ -16,8 +16,8 @@ use crate::config::sink_options::{Kind, OptionSpec, Options, SinkTable};
 use crate::config::{Config, From, Host};
 use crate::discover::Selection;
 use crate::filter::{Redaction, TextFilter};
-use crate::forward::Settings;
 use crate::forward::cursor::Sieve;
+use crate::forward::{OnOverflow, Settings};
 use crate::sink::delivery::{Backoff, Order, Rules};
 use crate::sink::registry::{KINDS, SinkKind, Target, kind};
 
@@ -58,7 +58,7 @@ impl Config {
 }
 
 /// Options of every sink.
-pub const COMMON: [OptionSpec; 20] = [
+pub const COMMON: [OptionSpec; 22] = [
     OptionSpec::new("type", Kind::Words(&["http", "stdout"]), "What kind of sink it is").example("http"),
     OptionSpec::new("container_names", Kind::List, "Only containers with these names or globs, of those that the agent's own selection takes").example("web,db-*"),
     OptionSpec::new("exclude_names", Kind::List, "Not containers with these names or globs").example("*-debug"),
@@ -79,6 +79,8 @@ pub const COMMON: [OptionSpec; 20] = [
     OptionSpec::new("records_per_second", Kind::Number, "Not faster than this").example("5000"),
     OptionSpec::new("bytes_per_second", Kind::Size, "Not faster than this, before compression").example("4MiB"),
     OptionSpec::new("held_max", Kind::Size, "Bytes of deleted logs that may be kept alive by holding them open until they are sent; otherwise as --held-max").example("2GiB"),
+    OptionSpec::new("on_overflow", Kind::Words(&["spool", "drop_oldest", "block"]), "What becomes of deleted logs beyond held_max. spool: they are copied into the state directory; drop_oldest: the oldest of the noisiest log is let go, with an entry in the ledger; block: they stay open, whatever they take of the disk, and the sink is in trouble until they are sent").by_default("spool"),
+    OptionSpec::new("spool_max", Kind::Size, "Bytes of those copies, which are compressed; beyond it as drop_oldest [default: 10GiB or 5 % of the file system, the less]").example("20GiB"),
 ];
 
 /// One table of the files, as flat settings.
@@ -250,6 +252,12 @@ pub fn resolve(table: &SinkTable, config: &Config, host: &Host) -> Result<Sink, 
             None => config.from,
         },
         held_max: options.size("held_max")?.or(config.held_max_bytes),
+        on_overflow: match options.text("on_overflow")?.as_deref() {
+            Some("drop_oldest") => OnOverflow::DropOldest,
+            Some("block") => OnOverflow::Block,
+            _ => OnOverflow::Spool,
+        },
+        spool_max: options.size("spool_max")?,
     };
     let given: String = table.settings.iter().map(|setting| format!("{}={:?}\n", setting.key, setting.value)).collect();
     let given = format!("{}\n{given}", table.name);

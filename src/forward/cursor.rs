@@ -1,6 +1,7 @@
 //! One sink's way through one container's log: lines into numbered, rendered records, and the place to begin again from
 //! for each of them.
 
+mod held;
 mod places;
 
 use std::collections::VecDeque;
@@ -22,7 +23,9 @@ use crate::forward::mark::{Mark, generation};
 use crate::forward::pending::Pending;
 use crate::forward::rendering::Rendering;
 use crate::sys::Os;
-use crate::tail::{Chunk, Fingerprint, Lineage, Look};
+use crate::tail::{Chunk, Damage, Fingerprint, Generation, Lineage, Look};
+
+pub use held::{Shed, ToSpool};
 
 /// A place in the log from which reading can begin again, and the number of the next record from there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +35,13 @@ pub struct Resume {
     pub offset: u64,
     pub tail: Option<Fingerprint>,
     pub unfinished: Unfinished,
+}
+
+/// A place, and the number of the incarnation in which it is.
+#[derive(Clone, Debug)]
+struct Place {
+    generation: u64,
+    resume: Resume,
 }
 
 /// Open lines were ended here because they stayed silent. Nothing in the log shows it, so it is remembered and repeated.
@@ -78,8 +88,8 @@ pub enum Found {
 pub struct Met {
     /// Bytes of a file that was cut or written anew before they were read.
     pub lost: Vec<Range<u64>>,
-    /// Why a compressed incarnation ends early.
-    pub damage: Option<String>,
+    /// What couldn't be read of an incarnation.
+    pub damage: Vec<Damage>,
     pub bytes: u64,
     pub filtered: u64,
     pub unparsed: u64,
@@ -91,7 +101,10 @@ pub struct Cursor<O: Os> {
     decoder: Decoder,
     assembler: Assembler,
     output: Output,
-    resumes: VecDeque<Resume>,
+    places: VecDeque<Place>,
+    /// Incarnations that were read to their ends and hold what is not delivered, with their numbers: after a death they
+    /// are read again, so they are held while a place lies in them or before them.
+    behind: VecDeque<(u64, Generation<O>)>,
     decisions: VecDeque<Decision>,
     /// Of an earlier life.
     to_repeat: VecDeque<Decision>,
@@ -106,7 +119,8 @@ impl<O: Os> Cursor<O> {
             decoder: Decoder::new(),
             assembler: Assembler::new(joining(&sieve)),
             output: Output { sieve, rendering, skip: None, pending: Pending::default(), scratch: Vec::new() },
-            resumes: VecDeque::new(),
+            places: VecDeque::new(),
+            behind: VecDeque::new(),
             decisions: VecDeque::new(),
             to_repeat: VecDeque::new(),
             moved_at: Duration::ZERO,
@@ -150,6 +164,7 @@ impl<O: Os> Cursor<O> {
                 Chunk::Lines { offset, bytes } => {
                     self.note_place(os)?;
                     self.lines(os, buffer, offset, bytes, met)?;
+                    self.take_damage(false, met);
                     self.moved_at = now;
                     return Ok(Went::Moved);
                 }
@@ -227,7 +242,8 @@ impl<O: Os> Cursor<O> {
         };
         let is_last = self.lineage.len() == 1;
         let gone = gone && front.stat(os)?.links == 0;
-        if !gone && (is_last || !self.lineage.successor_is_filled(os)?) {
+        let is_copy = front.spool_number().is_some(); // Made when its end was final.
+        if !gone && (is_last || !is_copy && !self.lineage.successor_is_filled(os)?) {
             return Ok(false);
         }
         let here = generation(self.lineage.head(os)?);
@@ -240,16 +256,25 @@ impl<O: Os> Cursor<O> {
                 *buffer = text;
             }
         }
-        met.damage = self.lineage.front().and_then(|front| front.damage()).map(str::to_owned);
+        self.take_damage(true, met);
         if gone && is_last {
             let offset = self.lineage.front().map_or(0, |front| front.offset);
             self.end_open_lines(Mark::decision(here, offset), LatePieces::Impossible, met);
             self.finished = true;
         }
-        self.lineage.pass(os)?;
+        let number = self.lineage.passed();
+        if let Some(read) = self.lineage.take_oldest(os)? {
+            self.behind.push_back((number, read));
+        }
         self.output.skip = self.output.skip.filter(|skip| skip.generation != here);
         self.to_repeat.retain(|decision| decision.generation != here);
         Ok(true)
+    }
+
+    fn take_damage(&mut self, at_end: bool, met: &mut Met) {
+        if let Some(front) = self.lineage.generations_mut().next() {
+            met.damage.append(&mut front.take_damage(at_end));
+        }
     }
 
     fn end_open_lines(&mut self, mark: Mark, late: LatePieces, met: &mut Met) {

@@ -8,9 +8,8 @@ use crate::agent::container::Facts;
 use crate::agent::inbox::Hints;
 use crate::agent::schedule::retry_pause;
 use crate::checkpoint::commit::Committer;
-use crate::config::From;
 use crate::config::limits::{POLL_MAX, UNWATCHED_PERIOD};
-use crate::forward::cursor::{Cursor, Found, Met, Went};
+use crate::forward::cursor::{Cursor, Met, Went};
 use crate::forward::mark::Mark;
 use crate::forward::rows::LaneRow;
 use crate::forward::{Forwarder, Transport};
@@ -213,21 +212,17 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
     /// The engine's rotation doesn't wait: what is new is held, and looked for as often as the log grows.
     fn hold(&mut self, lane: LaneId, now: Duration) -> io::Result<()> {
         let slot = self.slots.get_mut(&lane).expect("it is served");
-        let looked = slot.cursor.lineage.look(&self.parts.os)?;
+        let mut met = Met::default();
+        let looked = slot.cursor.look_only(&self.parts.os, &mut met);
         let size = self.parts.os.stat(&slot.cursor.lineage.log()).map_or(0, |stat| stat.size);
         let before = std::mem::replace(&mut slot.size_seen, size);
-        let has_news = size != before || looked != Look::Same;
+        let has_news =
+            size != before || looked.as_ref().is_ok_and(|looked| *looked != Look::Same) || met != Met::default();
         if has_news {
             slot.moved_at = now;
         }
-        // No descriptor holds what was cut away. What was read of it is not lost.
-        let lineage = &slot.cursor.lineage;
-        let read = lineage.front().filter(|_| lineage.len() == 1).map_or(0, |front| front.offset);
-        if looked == Look::Same && size < before && read < before {
-            let mut loss = self.loss(lane, Reason::Truncated, "cut while it waited for the receiver");
-            (loss.start, loss.end) = (Some(read), Some(before));
-            self.losses.push(loss);
-        }
+        self.count(lane, met);
+        looked?;
         if has_news {
             self.note_head(lane)?;
         }
@@ -297,8 +292,9 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             (loss.start, loss.end) = (Some(lost.start), Some(lost.end));
             self.losses.push(loss);
         }
-        if let Some(damage) = met.damage {
-            let loss = self.loss(lane, Reason::Damaged, &damage);
+        for damage in met.damage {
+            let mut loss = self.loss(lane, Reason::Damaged, &damage.why);
+            (loss.start, loss.end) = (damage.start, damage.end);
             self.losses.push(loss);
         }
     }
@@ -318,53 +314,6 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             noticed_ns: self.parts.os.wall_ns(),
             detail: format!("sink {}: {detail}", self.parts.settings.name),
         }
-    }
-
-    /// False: there is no log yet.
-    fn open(&mut self, lane: LaneId, now: Duration) -> io::Result<bool> {
-        let os = self.parts.os.clone();
-        let slot = self.slots.get_mut(&lane).expect("it is served");
-        let directory = slot.cursor.lineage.directory().to_owned();
-        if let Some(row) = &slot.row
-            && slot.cursor.lineage.is_empty()
-        {
-            // What was read to its end in an earlier life is known before anything is opened.
-            slot.cursor.lineage = crate::tail::Lineage::new(&directory, &row.id, []);
-        }
-        slot.cursor.lineage.look(&os)?;
-        if slot.cursor.lineage.is_empty() && slot.row.is_none() {
-            return Ok(false);
-        }
-        let found = match slot.row.clone() {
-            Some(row) => {
-                slot.cursor.lineage.remember_drained(&row.drained);
-                let decisions = self.restoring.iter().flat_map(|restoring| restoring.decisions(&row.id));
-                let decisions: Vec<_> = row.decisions.iter().copied().chain(decisions).collect();
-                slot.cursor.resume(&os, &row.resume, row.delivered, row.mark, decisions)?
-            }
-            None => {
-                if slot.first && self.parts.settings.from == From::End {
-                    slot.cursor.lineage.begin_at_end(&os)?;
-                }
-                Found::Same
-            }
-        };
-        slot.opened = true;
-        slot.is_whole = found == Found::Same;
-        slot.moved_at = now;
-        slot.cursor.opened_at(now);
-        slot.pushed = slot.delivered;
-        self.delivery.open_lane(lane, slot.delivered);
-        self.dirty.insert(lane);
-        if found == Found::Gap {
-            let loss = self.loss(
-                lane,
-                Reason::RotatedAway,
-                "the log went on in incarnations that were gone before they could be read",
-            );
-            self.losses.push(loss);
-        }
-        Ok(true)
     }
 
     fn troubled(&mut self, lane: LaneId, error: &io::Error, now: Duration) {

@@ -14,12 +14,15 @@ pub mod rows;
 pub mod thread;
 
 mod lanes;
+mod opening;
 mod outbox;
 mod requests;
 mod restore;
 mod roster;
+mod spool;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +43,8 @@ use crate::forward::rendering::Look;
 use crate::forward::requests::Sealed;
 use crate::forward::restore::Restoring;
 use crate::forward::rows::{Keys, Stored};
+pub use crate::forward::spool::OnOverflow;
+use crate::forward::spool::Spool;
 use crate::loss::{Ledger, Loss};
 use crate::sink::delivery::{Answer, BatchKey, CircuitState, Delivery, Dice, LaneId, Rules};
 use crate::sys::Os;
@@ -61,6 +66,10 @@ pub struct Settings {
     /// Bytes of deleted logs that may be held open.
     /// `None`: as much as the files may hold.
     pub held_max: Option<u64>,
+    /// What becomes of them beyond it.
+    pub on_overflow: OnOverflow,
+    /// Bytes of copies in the state directory. `None`: a part of its file system.
+    pub spool_max: Option<u64>,
 }
 
 /// What a sink has to know of its surroundings.
@@ -101,6 +110,8 @@ pub struct Parts<O: Os, C, T> {
     pub settings: Arc<Settings>,
     pub surroundings: Surroundings,
     pub dead_letters: DeadLetters,
+    /// `STATE_DIR/spool/NAME`.
+    pub spool_dir: PathBuf,
     pub ledger: Ledger,
     pub meters: SinkMeters,
     pub health: Health,
@@ -113,6 +124,7 @@ pub struct Forwarder<O: Os, C: Committer<O>, T: Transport> {
     /// As of the last step.
     config: Arc<Config>,
     keys: Keys,
+    boot: String,
     /// Of what makes records: batches sealed under another one are sealed anew.
     settings_hash: u64,
     delivery: Delivery,
@@ -139,12 +151,14 @@ pub struct Forwarder<O: Os, C: Committer<O>, T: Transport> {
     root_modified: Option<i64>,
     root_looked_at: Duration,
     root_listed_at: Duration,
-    held_looked_at: Duration,
+    spool: Spool<O>,
     reported_at: Duration,
     losses: Vec<Loss>,
     said: Said,
     buffer: Vec<u8>,
     fault: &'static str,
+    /// Of deleted logs that hold too much.
+    held_fault: &'static str,
     started_at: Duration,
     stopping: bool,
     /// A batch of an earlier life can't be put together again: everything begins from the rows.
@@ -165,10 +179,12 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         }
         let next_place = stored.batches.keys().map(|place| rows::batch_number(place) + 1).max().unwrap_or(0);
         let fault: &'static str = Box::leak(format!("sink {}", settings.name).into_boxed_str());
+        let held_fault: &'static str = Box::leak(format!("deleted logs of sink {}", settings.name).into_boxed_str());
         Forwarder {
             config: parts.surroundings.current.get(),
             settings_hash: twox_hash::XxHash3_64::oneshot(shape.as_bytes()),
             keys,
+            boot: parts.os.boot_id(),
             delivery,
             slots: BTreeMap::new(),
             by_id: HashMap::new(),
@@ -188,12 +204,13 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             root_modified: None,
             root_looked_at: Duration::ZERO,
             root_listed_at: Duration::ZERO,
-            held_looked_at: now,
+            spool: Spool::new(parts.spool_dir.clone(), stored.spool, now),
             reported_at: Duration::ZERO,
             losses: Vec::new(),
             said: Said::new(),
             buffer: Vec::new(),
             fault,
+            held_fault,
             started_at: now,
             stopping: false,
             broken: false,
@@ -221,8 +238,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         self.take_hints(hints, now);
         self.look_at_root(now);
         self.restore(now);
-        let moved = self.serve_due(now);
-        self.shed_held(now);
+        let moved = self.serve_due(now) | self.mind_deleted(now);
         self.plan(now);
         self.submit(now);
         self.take_outcomes(now);
@@ -258,7 +274,13 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         (self.root_listed || self.slots.is_empty())
             && !self.unseen
             && self.outbox.is_idle()
+            && self.is_spooled()
             && (quiet && empty && self.dirty.is_empty() || tried_in_vain)
+    }
+
+    /// Nothing that only a descriptor holds can be copied aside.
+    fn is_spooled(&self) -> bool {
+        self.parts.settings.on_overflow != OnOverflow::Spool || self.spool.settled && !self.spool.is_copying()
     }
 
     /// What of it waits for a later life: records, and the reason.

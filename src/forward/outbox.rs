@@ -28,8 +28,12 @@ pub(super) enum Effect {
         gone: Vec<BatchKey>,
         losses: Vec<Loss>,
     },
-    /// The container's row is gone.
-    Removed(LaneId),
+    /// The container's row is gone, and those of its copies in the spool.
+    Removed(LaneId, Vec<u64>),
+    /// A copy is named, and may be made.
+    SpoolNamed(u64, Vec<NewRow>),
+    /// Copies are named no more.
+    SpoolGone(Vec<u64>),
     FirstListing,
     Nothing,
 }
@@ -38,6 +42,8 @@ pub(super) struct NewRow {
     pub lane: LaneId,
     pub row: LaneRow,
     pub n_parts: usize,
+    /// Copies in the spool that it names no more.
+    pub released: Vec<u64>,
 }
 
 pub(super) struct Group {
@@ -185,19 +191,23 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             name: slot.facts.metadata.name.clone(),
             delivered: slot.delivered,
             mark: slot.mark,
+            boot: self.boot.clone(),
             resume,
             decisions,
-            drained: slot.cursor.lineage.drained().collect(),
+            drained: slot.cursor.delivered_heads(),
             settled: slot.is_settled(),
             absent_since_ns: None,
         };
-        if slot.row.as_ref() == Some(&row) {
+        let needed = slot.cursor.spool_numbers();
+        let (mut releases, released) = self.spool.release(&self.keys, &row.id, |number| needed.contains(&number));
+        if slot.row.as_ref() == Some(&row) && released.is_empty() {
             return None;
         }
-        let (changes, n_parts) = self.keys.put_lane(&row, slot.n_parts);
+        let (mut changes, n_parts) = self.keys.put_lane(&row, slot.n_parts);
+        changes.append(&mut releases);
         // Parts are only taken away once the shorter row is durable, so the longer count stays until then.
         slot.n_parts = slot.n_parts.max(n_parts);
-        Some((NewRow { lane, row, n_parts }, changes))
+        Some((NewRow { lane, row, n_parts, released }, changes))
     }
 
     pub(super) fn take_outcomes(&mut self, now: Duration) {
@@ -245,7 +255,15 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
                 self.parts.meters.losses.inc_by(losses.len() as u64);
                 self.parts.ledger.committed(losses);
             }
-            Effect::Removed(lane) => self.forget(lane),
+            Effect::Removed(lane, copies) => {
+                self.spool.remove_files(&self.parts.os, copies);
+                self.forget(lane);
+            }
+            Effect::SpoolNamed(number, rows) => {
+                self.spool_named(number);
+                self.rows_stored(rows);
+            }
+            Effect::SpoolGone(copies) => self.spool.remove_files(&self.parts.os, copies),
             Effect::FirstListing => self.first_listing_stored = true,
             Effect::Nothing => {}
         }
@@ -253,6 +271,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
 
     fn rows_stored(&mut self, rows: Vec<NewRow>) {
         for new in rows {
+            self.spool.remove_files(&self.parts.os, new.released);
             if let Some(slot) = self.slots.get_mut(&new.lane) {
                 slot.n_parts = new.n_parts;
                 slot.row = Some(new.row);
@@ -273,6 +292,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             sealed.n_parts = n_parts;
             changes.extend(put);
         }
+        changes.extend(self.spool.put_every_row(&self.keys));
         for part in changes.chunks(COMMIT_CHANGES_MAX) {
             self.outbox.push(Group { changes: part.to_vec(), effect: Effect::Nothing });
         }
@@ -283,6 +303,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
     pub(super) fn remembered(&mut self) -> Stored {
         let mut stored = Stored { first_listing: self.first_listing_stored, ..Stored::default() };
         stored.lanes = std::mem::take(&mut self.absent);
+        stored.spool = self.spool.rows();
         for slot in self.slots.values() {
             if let Some(row) = &slot.row {
                 stored.lanes.insert(row.id.clone(), (row.clone(), slot.n_parts));

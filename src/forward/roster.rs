@@ -8,12 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::container::Facts;
-use crate::agent::roster::{Named, read_facts};
+use crate::agent::roster::{Named, nameless, read_facts};
 use crate::checkpoint::commit::Committer;
-use crate::config::limits::{
-    GENERATIONS_HELD_MAX, HELD_BYTES_DEFAULT, HELD_PERCENT_DEFAULT, POLL_MAX, ROOT_PERIOD, ROW_ABSENT_MAX,
-    SWEEP_PERIOD, UNWATCHED_PERIOD,
-};
+use crate::config::limits::{POLL_MAX, ROOT_PERIOD, ROW_ABSENT_MAX, SWEEP_PERIOD};
 use crate::discover::Needed;
 use crate::discover::listing::{container_ids, log_file_name};
 use crate::format::{Metadata, Tag};
@@ -78,6 +75,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         changed.into_iter().for_each(|lane| self.reschedule(lane, now));
         self.root_listed = true;
         if !ids.is_empty() {
+            self.admit_gone(&there, now);
             self.note_absent();
         }
     }
@@ -94,6 +92,29 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             Ok(None) => return self.root_modified = None, // Made just now: its files are on their way.
             Err(()) => return self.look_again(),
         };
+        self.admit_as(id, directory, facts, first, now);
+    }
+
+    /// Containers that are gone, with copies in the spool.
+    fn admit_gone(&mut self, there: &HashSet<&str>, now: Duration) {
+        let gone = |id: &str| !there.contains(id) && !self.by_id.contains_key(id);
+        let gone: Vec<Metadata> = self
+            .spool
+            .containers()
+            .into_iter()
+            .filter(|(id, _)| gone(id))
+            .map(|(_, row)| row.metadata.clone())
+            .collect();
+        for metadata in gone {
+            let id = metadata.id.clone();
+            let directory = self.config.places.containers_dir.join(&id);
+            self.admit_as(&id, directory, Facts { metadata, ..nameless(&id, &self.config.hostname) }, false, now);
+            let lane = self.by_id[&id];
+            self.slots.get_mut(&lane).expect("it was just admitted").removed = true;
+        }
+    }
+
+    fn admit_as(&mut self, id: &str, directory: PathBuf, facts: Facts, first: bool, now: Duration) {
         let selected = self.selects(&facts.metadata);
         let stored = self.absent.remove(id);
         let rendering = self.rendering(&facts.metadata, &directory);
@@ -222,10 +243,13 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         let is_stored = slot.delivered == slot.cursor.pending().next() && slot.claims.is_empty();
         if is_over && is_stored {
             self.dirty.remove(&lane);
+            self.drop_copy_of(lane);
             let slot = self.slots.get_mut(&lane).expect("looked up above");
             slot.leaving = true;
-            let changes = self.keys.remove_lane(slot.id(), slot.n_parts);
-            self.outbox.push(Group { changes, effect: Effect::Removed(lane) });
+            let mut changes = self.keys.remove_lane(slot.id(), slot.n_parts);
+            let (mut released, copies) = self.spool.release(&self.keys, slot.id(), |_| false);
+            changes.append(&mut released);
+            self.outbox.push(Group { changes, effect: Effect::Removed(lane, copies) });
         }
     }
 
@@ -265,69 +289,6 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             }
         }
         changes.into_iter().for_each(|changes| self.outbox.push(Group { changes, effect: Effect::Nothing }));
-    }
-
-    /// Lets go of what deleted logs hold on the disk, above the budget: the noisiest first.
-    pub(super) fn shed_held(&mut self, now: Duration) {
-        if now < self.held_looked_at + UNWATCHED_PERIOD {
-            return;
-        }
-        self.held_looked_at = now;
-        let mut held: Vec<(u64, LaneId)> = Vec::new();
-        let mut lag = 0;
-        for (lane, slot) in &self.slots {
-            lag += slot.cursor.lineage.lag_bytes(&self.parts.os);
-            if slot.cursor.lineage.len() > 1 || slot.removed {
-                held.push((slot.cursor.lineage.held_bytes(&self.parts.os), *lane));
-            }
-        }
-        let budget = self.held_max();
-        let mut sum: u64 = held.iter().map(|(bytes, _)| bytes).sum();
-        self.parts.meters.lag_bytes.set(i64::try_from(lag).unwrap_or(i64::MAX));
-        self.parts.meters.held_bytes.set(i64::try_from(sum).unwrap_or(i64::MAX));
-        while sum > budget {
-            let Some(noisiest) = held.iter().copied().enumerate().max_by_key(|(_, held)| *held) else { break };
-            let (ix, (_, lane)) = noisiest;
-            match self.shed(lane) {
-                Ok(Some(freed)) => {
-                    held[ix].0 = held[ix].0.saturating_sub(freed);
-                    sum = sum.saturating_sub(freed.max(1));
-                }
-                _ => drop(held.swap_remove(ix)),
-            }
-        }
-        let too_many: Vec<LaneId> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| slot.cursor.lineage.len() > GENERATIONS_HELD_MAX)
-            .map(|(lane, _)| *lane)
-            .collect();
-        too_many.into_iter().for_each(|lane| drop(self.shed(lane)));
-    }
-
-    fn held_max(&self) -> u64 {
-        let space = self.parts.os.space(&self.config.places.containers_dir);
-        let total = space.map_or(u64::MAX, |space| space.total);
-        let default = HELD_BYTES_DEFAULT.min(total / 100 * HELD_PERCENT_DEFAULT);
-        self.parts.settings.held_max.unwrap_or(default)
-    }
-
-    /// Lets a container's oldest deleted incarnation go unread. The bytes it held; `None` if it can't let go of any.
-    fn shed(&mut self, lane: LaneId) -> io::Result<Option<u64>> {
-        let slot = self.slots.get_mut(&lane).expect("it holds something");
-        let Some((bytes, range, is_last)) = slot.cursor.lineage.oldest_deleted(&self.parts.os) else {
-            return Ok(None);
-        };
-        if is_last && !slot.removed || !slot.claims.is_empty() || slot.awaits_claims {
-            return Ok(None);
-        }
-        slot.cursor.lineage.pass(&self.parts.os)?;
-        let mut loss = self.loss(lane, Reason::HeldMax, "deleted logs held more than the sink's held_max");
-        (loss.start, loss.end) = (Some(range.start), Some(range.end));
-        self.losses.push(loss);
-        self.parts.meters.shed_bytes.inc_by(range.end - range.start);
-        self.dirty.insert(lane);
-        Ok(Some(bytes))
     }
 }
 

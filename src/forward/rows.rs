@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::codec::{Change, CodecError, decode_as, encode_as, join, put_bytes};
+use crate::format::Metadata;
 use crate::forward::cursor::{Decision, Resume};
 use crate::forward::mark::Mark;
 use crate::tail::Fingerprint;
+use crate::tail::spooled::Extent;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// How far one container is with one sink.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +24,8 @@ pub struct LaneRow {
     pub delivered: u64,
     /// The last of them.
     pub mark: Option<Mark>,
+    /// Under which it was so: after another one the log may have lost its end, and other lines may stand there.
+    pub boot: String,
     pub resume: Resume,
     pub decisions: Vec<Decision>,
     pub drained: Vec<Fingerprint>,
@@ -49,6 +53,16 @@ pub struct PartRow {
     pub decisions: Vec<Decision>,
 }
 
+/// A copy of a deleted incarnation, in the spool or on its way there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpoolRow {
+    /// What is known of the container: its directory may be gone.
+    pub metadata: Metadata,
+    pub extent: Extent,
+    /// The first line of the incarnation behind it, once it is known: whether one is missing between is told by it.
+    pub next: Option<Fingerprint>,
+}
+
 /// Where a batch is in the order of all: halves take the place of the whole.
 pub type BatchPlace = String;
 
@@ -63,6 +77,8 @@ pub struct Keys {
 pub struct Stored {
     pub lanes: BTreeMap<String, (LaneRow, usize)>,
     pub batches: BTreeMap<BatchPlace, (BatchRow, usize)>,
+    /// By the number of the copy.
+    pub spool: BTreeMap<u64, (SpoolRow, usize)>,
     /// Every container of the first listing has its row.
     pub first_listing: bool,
     /// Keys whose rows can't be used, and why.
@@ -80,6 +96,10 @@ impl Keys {
 
     fn batches(&self) -> String {
         format!("sink/{}/batch/", self.sink)
+    }
+
+    fn spool(&self) -> String {
+        format!("sink/{}/spool/", self.sink)
     }
 
     pub fn first_listing(&self) -> Vec<u8> {
@@ -104,6 +124,16 @@ impl Keys {
         (0..n_parts).map(|ix| (part_key(&self.batches(), place, ix), None)).collect()
     }
 
+    pub fn put_spool(&self, number: u64, row: &SpoolRow, n_parts_before: usize) -> (Vec<Change>, usize) {
+        let prefix = self.spool();
+        let name = spool_name(number);
+        put_bytes(&encode_as(VERSION, row), n_parts_before, |ix| part_key(&prefix, &name, ix))
+    }
+
+    pub fn remove_spool(&self, number: u64, n_parts: usize) -> Vec<Change> {
+        (0..n_parts).map(|ix| (part_key(&self.spool(), &spool_name(number), ix), None)).collect()
+    }
+
     /// Finds this sink's rows among the store's pairs, which come in the order of their keys.
     pub fn load(&self, pairs: &[(Vec<u8>, Vec<u8>)]) -> Stored {
         let mut stored =
@@ -120,8 +150,21 @@ impl Keys {
                 Err(error) => stored.bad.push((name, error)),
             }
         }
+        for (name, parts) in groups(pairs, &self.spool()) {
+            let row = join(&parts).and_then(|bytes| decode_as::<SpoolRow>(VERSION, &bytes));
+            match (row, name.parse()) {
+                (Ok(row), Ok(number)) => drop(stored.spool.insert(number, (row, parts.len()))),
+                (Ok(_), Err(_)) => stored.bad.push((name, CodecError::Shape("no number".to_owned()))),
+                (Err(error), _) => stored.bad.push((name, error)),
+            }
+        }
         stored
     }
+}
+
+/// The name of a copy's file, and of its row.
+pub fn spool_name(number: u64) -> String {
+    format!("{number:020}")
 }
 
 fn part_key(prefix: &str, name: &str, part_ix: usize) -> Vec<u8> {
@@ -177,6 +220,7 @@ mod tests {
             name: "web".into(),
             delivered: 12,
             mark: Some(Mark::line(3, 500)),
+            boot: "b".into(),
             resume: Resume { no: 10, head: None, offset: 400, tail: None, unfinished },
             decisions: vec![Decision { no: 11, generation: 3, offset: 450 }],
             drained: vec![Fingerprint::of(b"x")],

@@ -118,6 +118,7 @@ fn forwarder(shared: &Shared<'_>, sink: &Sink, inbox: &Inbox, families: &SinkFam
         settings: Arc::clone(&sink.settings),
         surroundings: Surroundings { current: shared.current.clone(), seed },
         dead_letters: DeadLetters::new(&config.places.state_dir, &sink.settings.name),
+        spool_dir: config.places.state_dir.join("spool").join(&sink.settings.name),
         ledger: shared.ledger.clone(),
         meters: families.of(&sink.settings.name),
         health: shared.health.clone(),

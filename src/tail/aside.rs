@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::config::limits::QUANTUM_BYTES;
 use crate::sys::Os;
 use crate::tail::{Damage, Generation, Lineage, Source, Spooled};
 
@@ -19,6 +20,34 @@ impl<O: Os> Generation<O> {
         self.id = spooled.id();
         self.source = Source::Spooled(Box::new(spooled));
         self.end = None;
+    }
+
+    /// Reading goes on there, with a line's first byte.
+    pub fn go_on_at(&mut self, offset: u64) {
+        self.offset = offset;
+        self.proof.clear();
+        self.end = None;
+    }
+
+    /// Where its text ends or differs from the copy's: the first byte of that line.
+    pub fn common_with(&mut self, os: &O, copy: &mut Spooled<O>) -> io::Result<u64> {
+        let (mut here, mut there) = (vec![0; QUANTUM_BYTES], vec![0; QUANTUM_BYTES]);
+        let mut offset = copy.extent.start;
+        let mut line = offset;
+        loop {
+            let n_here = self.source.read_at(os, offset, &mut here)?;
+            self.source.check_short(os, offset + n_here as u64, n_here < here.len())?;
+            let n_there = copy.read_at(offset, &mut there)?;
+            let shorter = n_here.min(n_there);
+            let same = here[..shorter].iter().zip(&there[..shorter]).take_while(|(one, other)| one == other).count();
+            if let Some(newline) = memchr::memrchr(b'\n', &here[..same]) {
+                line = offset + newline as u64 + 1;
+            }
+            if same < here.len() {
+                return Ok(line);
+            }
+            offset += same as u64;
+        }
     }
 
     /// The number of its copy.

@@ -23,11 +23,13 @@ pub struct Generation<O: Os> {
     /// Everything before it is decided; the start of a line, or of what follows NULs.
     pub offset: u64,
     /// The bytes before `offset` as they were read: the end of the last line.
-    proof: Vec<u8>,
+    pub(super) proof: Vec<u8>,
     /// Where its text ended when it was last read up to there.
     pub(super) end: Option<End>,
+    /// Size and time of the file when it was last looked at without being read.
+    pub(super) waited_at: Option<(u64, i64)>,
     /// The most bytes the file was seen to hold.
-    size_max: u64,
+    pub(super) size_max: u64,
     /// The rest of an over-long line is being passed over.
     skipping: bool,
     /// It held no whole line when it was opened, or cut.
@@ -55,6 +57,7 @@ impl<O: Os> Generation<O> {
             offset: 0,
             proof: Vec::new(),
             end: None,
+            waited_at: None,
             size_max: stat.size,
             skipping: false,
             headless: true,
@@ -82,7 +85,8 @@ impl<O: Os> Generation<O> {
         self.source.damage()
     }
 
-    pub(super) fn learn_head(&mut self, os: &O) -> io::Result<Option<Fingerprint>> {
+    /// Fingerprint of the first whole line; read when it isn't known yet.
+    pub fn learn_head(&mut self, os: &O) -> io::Result<Option<Fingerprint>> {
         if self.head.is_none() {
             self.head = self.source.head(os)?;
         }
@@ -90,11 +94,12 @@ impl<O: Os> Generation<O> {
     }
 
     /// The file was cut: what it held before is not in it.
-    fn forget_text(&mut self, head: Option<Fingerprint>) {
+    pub(super) fn forget_text(&mut self, head: Option<Fingerprint>) {
         self.head = head;
         self.offset = 0;
         self.proof.clear();
         self.end = None;
+        self.waited_at = None;
         self.skipping = false;
         self.headless = head.is_none();
     }
@@ -634,7 +639,7 @@ impl<O: Os> Lineage<O> {
     }
 
     /// The same descriptor, another text: what was read stays read, and the file begins anew.
-    fn rewritten(&mut self, os: &O, stat: Stat) -> io::Result<Chunk> {
+    pub(super) fn rewritten(&mut self, os: &O, stat: Stat) -> io::Result<Chunk> {
         if let Some(copy) = self.find_copy(os)? {
             *self.generations.front_mut().expect("it was read") = copy;
             return Ok(Chunk::Rewritten { lost: 0..0 });
@@ -652,7 +657,7 @@ impl<O: Os> Lineage<O> {
     /// A sibling that came without a rotation is a copy of what was cut away (copytruncate). Where nothing of an
     /// incarnation was read before the cut, the copy is all there is to notice it by. It lies below that incarnation, the
     /// one with the index `cut_ix`, and above all that is known; rotations may have moved both on.
-    fn take_unseen_copies(&mut self, os: &O, cut_ix: usize) -> io::Result<bool> {
+    pub(super) fn take_unseen_copies(&mut self, os: &O, cut_ix: usize) -> io::Result<bool> {
         if !self.generations.get(cut_ix).is_some_and(Generation::is_plain) {
             return Ok(false);
         }

@@ -7,6 +7,7 @@ pub mod identity;
 pub mod lineage;
 pub mod source;
 pub mod spooled;
+mod waiting;
 
 pub use identity::Fingerprint;
 pub use lineage::{Chunk, Generation, Lineage, Look};

@@ -115,7 +115,7 @@ impl<O: Os> Source<O> {
     }
 
     /// A read that ended where the file doesn't: what it didn't show is no proof of anything.
-    fn check_short(&self, os: &O, end: u64, is_short: bool) -> io::Result<()> {
+    pub(crate) fn check_short(&self, os: &O, end: u64, is_short: bool) -> io::Result<()> {
         match self {
             Source::Plain(file) if is_short && os.stat_open(file)?.size > end => {
                 Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a read ended before the file does"))

@@ -26,6 +26,9 @@ pub struct SinkGoing {
     pub lag_bytes: u64,
     /// Bytes of deleted logs that are kept because they are held open.
     pub held_bytes: u64,
+    /// Bytes of deleted logs' copies in the state directory.
+    #[serde(default)]
+    pub spool_bytes: u64,
 }
 
 /// The metrics of all sinks. Made once, and only where there are sinks.
@@ -56,6 +59,7 @@ pub struct SinkMeters {
     pub in_flight: IntGauge,
     pub lag_bytes: IntGauge,
     pub held_bytes: IntGauge,
+    pub spool_bytes: IntGauge,
     circuit: Vec<IntGauge>,
 }
 
@@ -70,11 +74,12 @@ const COUNTERS: [(&str, &str); 9] = [
     ("sink_dead_letters_total", "Records that the receiver refused and that were put aside."),
     ("sink_shed_bytes_total", "Bytes of deleted logs that a sink let go unread."),
 ];
-const GAUGES: [(&str, &str); 4] = [
+const GAUGES: [(&str, &str); 5] = [
     ("sink_queue_bytes", "Bytes of records in memory that are not delivered."),
     ("sink_requests_in_flight", "Requests that wait for an answer."),
     ("sink_lag_bytes", "Bytes of logs that a sink has not read yet."),
     ("sink_held_bytes", "Bytes of deleted logs that are kept because a sink holds them open."),
+    ("sink_spool_bytes", "Bytes of the files in the spool of a sink: copies of deleted logs that are not delivered."),
 ];
 const ERRORS: [&str; 4] = ["rejected", "too_large", "refused", "later"];
 
@@ -124,6 +129,7 @@ impl SinkFamilies {
             in_flight: gauge("sink_requests_in_flight"),
             lag_bytes: gauge("sink_lag_bytes"),
             held_bytes: gauge("sink_held_bytes"),
+            spool_bytes: gauge("sink_spool_bytes"),
             circuit: CircuitState::ALL.map(|state| self.circuit.with_label_values(&[sink, state.name()])).into(),
         };
         meters.circuit(CircuitState::Closed);
@@ -145,6 +151,7 @@ impl SinkMeters {
             queue_bytes: gauge(&self.queue_bytes),
             lag_bytes: gauge(&self.lag_bytes),
             held_bytes: gauge(&self.held_bytes),
+            spool_bytes: gauge(&self.spool_bytes),
             ..SinkGoing::default()
         }
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 
 use crate::assemble::Assembler;
-use crate::forward::cursor::{Cursor, Decision, Found, Resume, joining};
+use crate::forward::cursor::{Cursor, Decision, Found, Place, Resume, joining};
 use crate::forward::mark::{Mark, generation};
 use crate::forward::pending::Pending;
 use crate::sys::Os;
@@ -31,7 +31,7 @@ impl<O: Os> Cursor<O> {
         let found = match self.lineage.find(os, resume.head, resume.offset, resume.tail)? {
             Some(generation_ix) => {
                 self.lineage.begin_at(os, generation_ix, resume.offset, resume.tail)?;
-                self.resumes.push_back(resume.clone());
+                self.places.push_back(Place { generation: self.lineage.passed(), resume: resume.clone() });
                 Found::Same
             }
             None => {
@@ -71,41 +71,44 @@ impl<O: Os> Cursor<O> {
     pub(super) fn note_place(&mut self, os: &O) -> io::Result<()> {
         let no = self.output.pending.next();
         let large = self.assembler.unfinished().bytes() > CHAIN_BYTES_KEPT;
-        let far = self.resumes.back().is_none_or(|last| no >= last.no + RECORDS_WITHOUT_PLACE_MAX);
+        let far = self.places.back().is_none_or(|last| no >= last.resume.no + RECORDS_WITHOUT_PLACE_MAX);
         if large && !far {
             return Ok(());
         }
         let place = self.place(os)?;
-        if self.resumes.back().is_some_and(|last| last.no == no) {
-            self.resumes.pop_back();
+        if self.places.back().is_some_and(|last| last.resume.no == no) {
+            self.places.pop_back();
         }
-        self.resumes.push_back(place);
+        self.places.push_back(place);
         Ok(())
     }
 
-    fn place(&mut self, os: &O) -> io::Result<Resume> {
+    fn place(&mut self, os: &O) -> io::Result<Place> {
         let head = self.lineage.head(os)?;
         let front = self.lineage.front();
-        Ok(Resume {
+        let resume = Resume {
             no: self.output.pending.next(),
             head,
             offset: front.map_or(0, |front| front.offset),
             tail: front.and_then(|front| front.tail()),
             unfinished: self.assembler.unfinished().clone(),
-        })
+        };
+        Ok(Place { generation: self.lineage.passed(), resume })
     }
 
     /// Where to begin again when everything before record `no` is delivered, and the decisions behind that place.
     pub fn resume_for(&mut self, os: &O, no: u64) -> io::Result<(Resume, Vec<Decision>)> {
         if no == self.output.pending.next() && self.output.skip.is_none() {
             let place = self.place(os)?;
-            self.resumes.clear();
-            self.resumes.push_back(place);
+            self.places.clear();
+            self.places.push_back(place);
         }
-        while self.resumes.get(1).is_some_and(|next| next.no <= no) {
-            self.resumes.pop_front();
+        while self.places.get(1).is_some_and(|next| next.resume.no <= no) {
+            self.places.pop_front();
         }
-        let resume = self.resumes.front().cloned().unwrap_or(Resume { no, ..Resume::default() });
+        self.let_go();
+        let resume =
+            self.places.front().map_or_else(|| Resume { no, ..Resume::default() }, |place| place.resume.clone());
         self.decisions.retain(|decision| decision.no >= resume.no);
         let decisions = self.decisions.iter().filter(|decision| decision.no < no).copied().collect();
         Ok((resume, decisions))

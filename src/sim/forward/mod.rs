@@ -2,6 +2,7 @@
 //! Delivered, put aside, or in the ledger is what was written; and what comes twice is a batch that came twice.
 
 mod receiver;
+mod spool;
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,7 +24,7 @@ use crate::forward::cursor::Sieve;
 use crate::forward::dead_letters::DeadLetters;
 use crate::forward::rendering::{Look, Value};
 use crate::forward::rows::Keys;
-use crate::forward::{Forwarder, Parts, Settings, Surroundings};
+use crate::forward::{Forwarder, OnOverflow, Parts, Settings, Surroundings};
 use crate::loss::{Ledger, Loss, entries};
 use crate::sim::docker::{EngineKind, Options, SimDocker};
 use crate::sim::forward::receiver::{Moods, Receiver, SimTransport};
@@ -49,10 +50,13 @@ pub struct ForwardWorld {
     pub settings: Settings,
     forwarder: Option<SimForwarder>,
     meters: SinkMeters,
+    health: Health,
     last_time_ns: i64,
     n_lines: u64,
     /// By container, the lines that were written, in order.
     pub written: BTreeMap<String, Vec<String>>,
+    /// What the engine wrote may be gone, or there again.
+    pub lost_power: bool,
     pub lives: u32,
     pub rebuilds: u32,
 }
@@ -86,6 +90,8 @@ pub fn settings() -> Settings {
         },
         from: From::Beginning,
         held_max: Some(1 << 30),
+        on_overflow: OnOverflow::DropOldest,
+        spool_max: None,
     }
 }
 
@@ -108,9 +114,11 @@ impl ForwardWorld {
             settings: settings(),
             forwarder: None,
             meters: SinkFamilies::new(&counters).of(SINK),
+            health: Health::new(os.monotonic()),
             last_time_ns: os.wall_ns(),
             n_lines: 0,
             written: BTreeMap::new(),
+            lost_power: false,
             lives: 0,
             rebuilds: 0,
             os,
@@ -120,6 +128,7 @@ impl ForwardWorld {
     pub fn run(&mut self, name: &str, options: Options) -> String {
         let id = self.docker.create(name, options);
         self.docker.start(&id);
+        self.os.settle(self.docker.directory(&id));
         self.written.entry(id.clone()).or_default();
         id
     }
@@ -127,6 +136,9 @@ impl ForwardWorld {
     /// Lines unlike all others.
     pub fn say(&mut self, id: &str, n: u64, n_bytes: usize, mark: &str) {
         for _ in 0..n {
+            if self.docker.is_removed(id) {
+                return; // A power loss took it.
+            }
             self.n_lines += 1;
             let mut text = format!("line {} {mark}", self.n_lines);
             text.extend(std::iter::repeat_n('x', n_bytes));
@@ -166,9 +178,10 @@ impl ForwardWorld {
             settings: Arc::new(self.settings.clone()),
             surroundings: Surroundings { current: Current::new(config("")), seed: self.random.draw() },
             dead_letters: DeadLetters::new(Path::new(STATE), SINK),
+            spool_dir: Path::new(STATE).join("spool").join(SINK),
             ledger: Ledger::resume(&pairs),
             meters: self.meters.clone(),
-            health: Health::new(self.os.monotonic()),
+            health: self.health.clone(),
             last_key: 0,
         };
         self.forwarder = Some(Forwarder::new(parts, Keys::new(SINK).load(&pairs)));
@@ -185,9 +198,8 @@ impl ForwardWorld {
             self.rebuilds += 1;
             self.forwarder = self.forwarder.take().map(Forwarder::begin_again);
         }
-        if self.os.crashed().is_some() {
-            self.forwarder = None;
-            self.os = self.os.restart();
+        if let Some(crash) = self.os.crashed() {
+            self.revive(crash);
         }
         self.os.advance(Duration::from_millis(5));
     }
@@ -197,9 +209,26 @@ impl ForwardWorld {
     }
 
     pub fn kill(&mut self) {
+        self.die(Crash::Process);
+    }
+
+    pub fn die(&mut self, crash: Crash) {
+        self.os.crash(crash, &mut self.random);
+        self.revive(crash);
+    }
+
+    fn revive(&mut self, crash: Crash) {
         self.forwarder = None;
-        self.os.crash(Crash::Process, &mut self.random);
         self.os = self.os.restart();
+        if crash == Crash::Power {
+            self.lost_power = true;
+            self.docker.power_lost();
+            for id in self.docker.ids() {
+                if self.written.contains_key(&id) && !self.docker.is_removed(&id) && !self.docker.is_running(&id) {
+                    self.docker.start(&id);
+                }
+            }
+        }
     }
 
     /// Until everything is delivered and stored. False: not within a simulated hour.
@@ -214,6 +243,47 @@ impl ForwardWorld {
             }
         }
         false
+    }
+
+    /// A stop that doesn't wait for the receiver. False: it didn't come to an end.
+    pub fn stop(&mut self) -> bool {
+        let stop = Hints { stop: true, ..Hints::default() };
+        for _ in 0..2_000 {
+            self.step(&stop);
+            if self.forwarder.as_ref().is_some_and(Forwarder::is_done) {
+                self.kill();
+                return true;
+            }
+        }
+        false
+    }
+
+    pub fn spool_files(&self) -> Vec<String> {
+        let directory = Path::new(STATE).join("spool").join(SINK);
+        let names = self.os.engine_list(directory).unwrap_or_default();
+        names.iter().map(|name| name.to_string_lossy().into_owned()).collect()
+    }
+
+    pub fn damage_spool(&mut self, name: &str) {
+        let path = Path::new(STATE).join("spool").join(SINK).join(name);
+        let mut bytes = self.os.engine_read(&path).expect("it is there");
+        let at = bytes.len() / 2;
+        bytes[at] ^= 0x55;
+        self.put_spool_file(name, &bytes);
+    }
+
+    pub fn put_spool_file(&self, name: &str, bytes: &[u8]) {
+        let directory = Path::new(STATE).join("spool").join(SINK);
+        self.os.engine_mkdir(&directory).expect("the state directory is there");
+        self.os.engine_write_whole(directory.join(name), bytes).expect("it can be written");
+    }
+
+    pub fn held_bytes(&self) -> u64 {
+        u64::try_from(self.meters.held_bytes.get()).unwrap_or(0)
+    }
+
+    pub fn faults(&self) -> Vec<String> {
+        self.health.faults()
     }
 
     pub fn left(&self) -> Option<String> {

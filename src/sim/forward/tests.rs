@@ -14,8 +14,41 @@ fn start(line: &str) -> &str {
     &line[..line.len().min(24)]
 }
 
+/// After a power loss the engine's log may have lost lines, or have them again, and another line may stand in the place
+/// that an id names. What can be read must have arrived, and nothing else than was written.
+fn judge_after_power_loss(world: &ForwardWorld) -> Result<(), String> {
+    let records = world.receiver.records();
+    let mut faults = Vec::new();
+    for (id, written) in &world.written {
+        let ours = records.iter().filter(|(_, record, _)| record.starts_with(id.as_str()));
+        let aside = world.dead_letters();
+        let aside = aside.iter().filter(|(record, _)| record.starts_with(id.as_str()));
+        let delivered: BTreeSet<&str> =
+            ours.map(|(_, _, line)| line.as_str()).chain(aside.map(|(_, line)| line.as_str())).collect();
+        if let Some(line) = delivered.iter().find(|line| !written.iter().any(|other| other.contains(**line))) {
+            faults.push(format!("{}: {:?} was not written", &id[..6], start(line)));
+        }
+        let readable = world.docker.completed(id).filter(|truth| truth.is_readable());
+        let texts: Vec<String> = readable.map(|truth| String::from_utf8_lossy(&truth.text).into_owned()).collect();
+        let missing: Vec<&String> = texts.iter().filter(|text| !delivered.contains(text.as_str())).collect();
+        let told = world.losses().iter().any(|loss| loss.container == *id);
+        if !missing.is_empty() && !world.docker.is_removed(id) && !told {
+            let first = start(missing[0]);
+            faults.push(format!(
+                "{}: {} that can be read are missing, the first is {first:?}",
+                &id[..6],
+                missing.len()
+            ));
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+}
+
 /// What was written against what arrived.
-fn judge(world: &ForwardWorld, moods: Moods, may_lose: bool) -> Result<(), String> {
+pub fn judge(world: &ForwardWorld, moods: Moods, may_lose: bool) -> Result<(), String> {
+    if world.lost_power {
+        return judge_after_power_loss(world);
+    }
     let mut faults = world.receiver.faults();
     let records = world.receiver.records();
     let (first, mut repeated) = first_times(&records);
@@ -106,6 +139,12 @@ fn live(seed: u64) -> Result<[u64; 4], String> {
     }
     let mut removed = BTreeSet::new();
     let mut may_lose = false;
+    let loses_power = random.one_in(4);
+    world.settings.on_overflow = *random.pick(&[OnOverflow::Spool, OnOverflow::DropOldest, OnOverflow::Block]);
+    world.settings.held_max = Some(*random.pick(&[1, 6_000, 1 << 30]));
+    world.settings.spool_max = random.one_in(4).then_some(20_000);
+    let sheds = world.settings.on_overflow == OnOverflow::DropOldest || world.settings.spool_max.is_some();
+    may_lose |= sheds && world.settings.held_max < Some(1 << 30);
     for _ in 0..ACTS {
         let (id, rotates) = ids[random.below(3) as usize].clone();
         match random.below(20) {
@@ -121,7 +160,7 @@ fn live(seed: u64) -> Result<[u64; 4], String> {
             9..=14 => world.turns(random.within(1..=40)),
             15 => world.turns(400),
             16 | 17 => {
-                world.kill();
+                world.die(if loses_power && random.coin() { Crash::Power } else { Crash::Process });
                 // What the engine deletes before the next look is lost, and has to be told.
                 may_lose = true;
             }
@@ -144,6 +183,10 @@ fn live(seed: u64) -> Result<[u64; 4], String> {
     let n_batches = rows.keys().filter(|key| key.starts_with(b"sink/sim/batch/")).count();
     if n_batches > 0 {
         return Err(format!("seed {seed}: {n_batches} rows of batches are left"));
+    }
+    let n_files = world.spool_files().len();
+    if n_files > 0 {
+        return Err(format!("seed {seed}: {n_files} copies are left in the spool"));
     }
     let n_repeats = world.receiver.records().len() as u64 - first_times(&world.receiver.records()).0.len() as u64;
     Ok([u64::from(world.lives), n_repeats, world.dead_letters().len() as u64, world.losses().len() as u64])

@@ -305,15 +305,15 @@ pub struct StateFlags {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum StateCommand {
-    /// Positions in words: each container's output, its place there, and the place in its log
+    /// Positions in words: each container's output, its place there, and the place in its log; and those of each sink
     List(LedgerFlags),
     /// Write all rows and the ledger to stdout as JSON, to move an agent to another host
     Export(PlaceFlags),
     /// Read what `export` wrote from stdin into an empty store
     Import(ImportFlags),
-    /// Remove a container's row, so that it counts as never seen. While its output is there, nothing is written again:
-    /// its place is searched for there, by what the journal in log-path tells. To have all of it written again, remove
-    /// its output as well
+    /// Remove a container's row, or what a sink remembers, so that it counts as never seen. While its output is there,
+    /// nothing is written again: its place is searched for there, by what the journal in log-path tells. To have all of
+    /// it written again, remove its output as well
     Forget(ForgetFlags),
 }
 
@@ -349,8 +349,13 @@ pub struct ForgetFlags {
     pub places: PlaceFlags,
 
     /// The container's name, its id, or the beginning of it (12 digits at least)
-    #[arg(value_name = "NAME|ID")]
-    pub container: String,
+    #[arg(value_name = "NAME|ID", required_unless_present = "sink")]
+    pub container: Option<String>,
+
+    /// What this sink remembers, of the container or, without one, all of it: it counts as new then. Its copies of
+    /// deleted logs go, too
+    #[arg(long, value_name = "SINK")]
+    pub sink: Option<String>,
 }
 
 /// The three directories, and the file that may name them.

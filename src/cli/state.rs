@@ -13,9 +13,14 @@ use crate::cli::stored::{Held, Pairs, json, pairs, table};
 use crate::cli::{Exit, Failure, print};
 use crate::config::Places;
 use crate::discover::listing::is_container_id;
+use crate::forward::removed;
 use crate::loss::{self, Ledger, Loss};
 use crate::sys::Os;
 use crate::sys::unix::Unix;
+
+mod sinks;
+
+use sinks::ExportedSink;
 
 /// 5,000 rows of the longest ladders take less.
 const IMPORT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
@@ -33,6 +38,8 @@ struct Exported {
     first_listing_stored: bool,
     rows: Vec<Row>,
     ledger: Vec<Loss>,
+    #[serde(default)]
+    sinks: Vec<ExportedSink>,
 }
 
 pub fn state(command: &StateCommand, working_dir: &Path) -> Result<Exit, Failure> {
@@ -90,10 +97,15 @@ impl Listed {
 }
 
 fn list(places: &Places, as_json: bool) -> Result<Exit, Failure> {
-    let (rows, bad) = codec::rows(&pairs(&places.state_dir)?);
+    let pairs = pairs(&places.state_dir)?;
+    let (rows, bad) = codec::rows(&pairs);
+    let of_sinks = sinks::listed(&pairs);
     let mut listed: Vec<Listed> = rows.iter().map(|(row, _)| Listed::of(row)).collect();
     listed.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
-    let text = if as_json { json(&listed)? } else { render(&listed) };
+    let text = match as_json {
+        true => json(&sinks::Both { rows: listed, sinks: of_sinks })?,
+        false => render(&listed) + &sinks::render(&of_sinks),
+    };
     print(text.as_bytes());
     for (id, error) in &bad {
         eprintln!("error: the row of {id} can't be used: {error}");
@@ -130,7 +142,12 @@ fn export(places: &Places) -> Result<Exit, Failure> {
         first_listing_stored: pairs.iter().any(|(key, _)| key == KEY_OF_FIRST_LISTING),
         rows: rows.into_iter().map(|(row, _)| row).collect(),
         ledger: loss::entries(&pairs),
+        sinks: sinks::exported(&pairs),
     };
+    let n_copies = sinks::n_copies(&pairs);
+    if n_copies > 0 {
+        eprintln!("note: {n_copies} copies of deleted logs in the spools are no part of an export");
+    }
     let mut out = std::io::stdout().lock();
     let written = serde_json::to_writer(&mut out, &exported).map_err(std::io::Error::from);
     // Half an export must not pass for one.
@@ -154,18 +171,29 @@ fn import(places: &Places, flags: &ImportFlags) -> Result<Exit, Failure> {
     })?;
     let mut held = Held::open(&places.state_dir)?;
     let old = codec::rows(&held.pairs).0;
-    if !old.is_empty() && !flags.force {
+    let old_sinks = removed::names(&held.pairs);
+    if !(old.is_empty() && old_sinks.is_empty()) && !flags.force {
         return Err(Failure::new(
             Exit::Failed,
-            format!("{} holds {} rows already", places.state_dir.display(), old.len()),
+            format!(
+                "{} holds {} rows already",
+                places.state_dir.display(),
+                old.len() + sinks::listed(&held.pairs).len()
+            ),
         )
         .hint("--force puts the imported rows in their place"));
     }
     for (row, n_parts) in &old {
         held.commit(&codec::remove(&row.id, *n_parts))?;
     }
+    for sink in &old_sinks {
+        sinks::forget(&mut held, &places.state_dir, sink)?;
+    }
     for row in &imported.rows {
         held.commit(&codec::put(row, 0).0)?;
+    }
+    for sink in &imported.sinks {
+        sink.put(&mut held)?;
     }
     if imported.first_listing_stored {
         held.commit(&[(KEY_OF_FIRST_LISTING.to_vec(), Some(b"1".to_vec()))])?;
@@ -206,14 +234,20 @@ fn check(imported: &Exported) -> Result<(), Failure> {
             return Err(Failure::usage(format!("the row of {} is longer than any agent writes", row.id)));
         }
     }
+    for sink in &imported.sinks {
+        sink.check()?;
+    }
     Ok(())
 }
 
 fn forget(places: &Places, flags: &ForgetFlags) -> Result<Exit, Failure> {
-    let wanted = flags.container.as_str();
+    let wanted = flags.container.as_deref().unwrap_or_default();
     let Some(mut held) = Held::open_existing(&places.state_dir)? else {
-        return Err(not_known(wanted, places));
+        return Err(not_known(flags.sink.as_deref().unwrap_or(wanted), places));
     };
+    if let Some(sink) = &flags.sink {
+        return sinks::forget_of(&mut held, &places.state_dir, sink, flags.container.as_deref());
+    }
     let found = find(&held.pairs, wanted);
     match found.as_slice() {
         [] => Err(not_known(wanted, places)),

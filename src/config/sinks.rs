@@ -135,7 +135,7 @@ fn put(
     Ok(())
 }
 
-fn check_name(name: &str) -> Result<(), String> {
+pub fn check_name(name: &str) -> Result<(), String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_plain) {
         return Err(format!("a sink's name has letters, digits, _ and - only, at most {NAME_BYTES_MAX}"));

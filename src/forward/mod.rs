@@ -9,6 +9,7 @@ pub mod cursor;
 pub mod dead_letters;
 pub mod mark;
 pub mod pending;
+pub mod removed;
 pub mod rendering;
 pub mod rows;
 pub mod thread;

@@ -196,6 +196,13 @@ pub fn half_place(whole: &BatchPlace, half_ix: usize) -> BatchPlace {
     format!("{whole}.{half_ix}")
 }
 
+/// Whether it is a place: a number, and which halves of halves.
+pub fn is_batch_place(place: &str) -> bool {
+    let mut parts = place.split('.');
+    let is_number = |number: &str| number.len() == 20 && number.bytes().all(|byte| byte.is_ascii_digit());
+    parts.next().is_some_and(is_number) && parts.all(|half| half == "0" || half == "1")
+}
+
 /// The number that a place began with.
 pub fn batch_number(place: &BatchPlace) -> u64 {
     place.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(0)

@@ -8,10 +8,14 @@ use std::time::Duration;
 use crate::agent::Mode;
 use crate::agent::inbox::{Hints, Inbox};
 use crate::agent::threads::{CommitClient, CommitThread};
+use crate::checkpoint::codec::Change;
+use crate::checkpoint::commit::{Committer, Item};
 use crate::config::Config;
 use crate::config::current::Current;
+use crate::config::limits::COMMIT_CHANGES_MAX;
 use crate::config::sinks::Sink;
 use crate::forward::dead_letters::DeadLetters;
+use crate::forward::removed::{self, Fate};
 use crate::forward::rows::Keys;
 use crate::forward::{Forwarder, Parts, Request, Surroundings, Transport};
 use crate::loss::Ledger;
@@ -66,6 +70,9 @@ impl Transport for Box<dyn Transport> {
 impl Running {
     pub fn start(shared: &Shared<'_>) -> std::io::Result<Running> {
         let mut running = Running::default();
+        if shared.mode == Mode::Run {
+            mind_removed(shared);
+        }
         if shared.config.sinks.is_empty() {
             return Ok(running);
         }
@@ -104,6 +111,32 @@ impl Running {
             }
         }
         left
+    }
+}
+
+/// Sinks that were taken out of the configuration, and those that are back.
+fn mind_removed(shared: &Shared<'_>) {
+    let configured = shared.config.sinks.iter().map(|sink| sink.settings.name.as_str()).collect();
+    let mut items = Vec::new();
+    for (sink, (fate, changes)) in removed::fates(shared.pairs, &configured, Unix.wall_ns()) {
+        match fate {
+            Fate::Back => {}
+            Fate::Waits(_) => tracing::warn!(%sink,
+                "not in the configuration; its positions stay for a week: longshore state forget --sink drops them"),
+            Fate::Goes => {
+                tracing::warn!(%sink, "not in the configuration for a week; its positions are dropped");
+                for file in removed::spool_files(shared.pairs, &shared.config.places.state_dir, &sink) {
+                    let _ = Unix.remove(&file); // What stays takes room and is named by nothing.
+                }
+            }
+        }
+        let item =
+            |part: &[Change]| Item { id: String::new(), rotate: None, sync: None, note: None, changes: part.to_vec() };
+        items.extend(changes.chunks(COMMIT_CHANGES_MAX).map(item));
+    }
+    if !items.is_empty() {
+        // Nobody waits for it: what fails is tried at the next start.
+        shared.commits.client(Inbox::new()).submit(items);
     }
 }
 

@@ -172,7 +172,8 @@ fn import(places: &Places, flags: &ImportFlags) -> Result<Exit, Failure> {
     let mut held = Held::open(&places.state_dir)?;
     let old = codec::rows(&held.pairs).0;
     let old_sinks = removed::names(&held.pairs);
-    if !(old.is_empty() && old_sinks.is_empty()) && !flags.force {
+    let is_empty = old.is_empty() && old_sinks.is_empty();
+    if !is_empty && !flags.force {
         return Err(Failure::new(
             Exit::Failed,
             format!(

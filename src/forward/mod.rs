@@ -162,6 +162,7 @@ pub struct Forwarder<O: Os, C: Committer<O>, T: Transport> {
     held_fault: &'static str,
     started_at: Duration,
     stopping: bool,
+    stopped_at: Duration,
     /// A batch of an earlier life can't be put together again: everything begins from the rows.
     broken: bool,
 }
@@ -214,6 +215,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             held_fault,
             started_at: now,
             stopping: false,
+            stopped_at: Duration::ZERO,
             broken: false,
             parts,
         }
@@ -224,6 +226,8 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         let now = self.parts.os.monotonic();
         if hints.stop && !self.stopping {
             self.stopping = true;
+            self.stopped_at = now;
+            self.root_modified = None; // A container that was just removed is no more written to.
             self.delivery.drain(now);
             self.look_everywhere(now);
         }
@@ -273,6 +277,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         let quiet = self.restoring.is_none() && self.slots.values().all(Slot::is_quiet_for_end);
         let empty = self.delivery.is_empty() && self.retired.is_empty() && self.losses.is_empty();
         (self.root_listed || self.slots.is_empty())
+            && self.root_looked_at >= self.stopped_at
             && !self.unseen
             && self.outbox.is_idle()
             && self.is_spooled()

@@ -12,31 +12,31 @@ use crate::verify::Root;
 
 const CREATED: &str = "2026-11-25T00:00:00Z";
 
-struct Setting {
+pub struct Setting {
     directory: tempfile::TempDir,
 }
 
 impl Setting {
-    fn new(text: &str) -> Setting {
+    pub fn new(text: &str) -> Setting {
         let directory = tempfile::tempdir().expect("a temporary directory");
         fs::write(directory.path().join("config.toml"), text).expect("write the file");
         Setting { directory }
     }
 
-    fn path(&self) -> String {
+    pub fn path(&self) -> String {
         self.directory.path().join("config.toml").to_str().expect("a path").to_owned()
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn expected(from: usize, to: usize) -> Vec<String> {
+pub fn expected(from: usize, to: usize) -> Vec<String> {
     (from..to).map(|n| format!("line {n} of a log that somebody reads")).collect()
 }
 
-fn http(url: &str, more: &str) -> Setting {
+pub fn http(url: &str, more: &str) -> Setting {
     Setting::new(&format!(
         "listen = 'none'\n[sinks.out]\ntype = 'http'\nendpoint = '{url}'\nwait = '50ms'\nretry_min = '20ms'\nretry_max = '200ms'\n{more}\n"
     ))

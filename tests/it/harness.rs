@@ -168,6 +168,13 @@ impl Longshore {
         child.wait().expect("wait for the agent");
     }
 
+    /// What its descriptors lead to, as Linux tells it: a file that was deleted has " (deleted)" behind its name.
+    pub fn open_files(&self) -> Vec<String> {
+        let pid = self.child.as_ref().expect("a running agent").id();
+        let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned())).collect()
+    }
+
     /// Sends a signal that doesn't end it. Panics if it has ended.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(self.child.as_ref().expect("a running agent"));

@@ -7,6 +7,7 @@ mod harness;
 
 mod fixture;
 mod forward;
+mod forward_away;
 mod hostile;
 mod lost_store;
 mod manifest;

@@ -95,6 +95,15 @@ impl Log {
         fs::rename(&self.path, numbered(1)).expect("rename the log");
     }
 
+    /// As dockerd does with max-file=2: the generation before the last is deleted.
+    pub fn rotate_keeping_one(&self) {
+        fs::rename(&self.path, self.sibling(1)).expect("rename the log");
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn sibling(&self, n: usize) -> PathBuf {
         self.path.with_extension(format!("log.{n}"))
     }

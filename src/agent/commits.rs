@@ -8,6 +8,7 @@ use crate::agent::{Agent, Mode, Stored};
 use crate::checkpoint::commit::{CommitError, Committer, Item, Outcome};
 use crate::checkpoint::{Row, codec};
 use crate::config::Durability;
+use crate::config::labels;
 use crate::config::limits::{COMMIT_PERIOD, LADDER_SPAN, LOSSES_PENDING_MAX};
 use crate::loss::Loss;
 use crate::sink::journal::Note;
@@ -91,6 +92,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             place: epoch.from,
             shape: epoch.shape.clone(),
             began: commit.began,
+            keeping: labels::keeping(&container.facts.metadata),
         });
         let note = note.map(|note| (self.config.places.log_path.clone(), note));
         let row = self.row(ix, &commit);

@@ -1,7 +1,7 @@
 //! Who writes to which output. Containers that use one output after the other are chained: the older one drains first,
 //! and every change of writer waits for a commit.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::agent::Agent;
@@ -10,8 +10,9 @@ use crate::agent::opening::{Aligned, Before, Former, Known, OutputAt, settle_owe
 use crate::agent::pipe::Tally;
 use crate::checkpoint::commit::Committer;
 use crate::checkpoint::{Epoch, Row};
-use crate::config::From;
 use crate::config::treatment::Treatment;
+use crate::config::{From, labels};
+use crate::format::Metadata;
 use crate::sink::Place;
 use crate::sink::journal::{Journal, Note};
 use crate::sink::tidy::Tidier;
@@ -27,6 +28,8 @@ pub(super) struct Route {
     /// Who wrote to it last, as the store has it, and that container's name.
     last_writer: Option<String>,
     name: String,
+    /// Its labels that say how the output is kept.
+    keeping: BTreeMap<String, String>,
     last_sequence: u64,
     /// The last writer's place was found again, so others may go on behind it.
     settled: bool,
@@ -76,6 +79,9 @@ pub(super) fn routes_of(rows: &[(Row, usize)], journal: &Journal) -> HashMap<Str
         let route = routes.entry(note.route.clone()).or_default();
         if route.last_writer.is_none() {
             route.name.clone_from(&note.name);
+        }
+        if route.last_writer.as_ref().is_none_or(|writer| *writer == note.id) {
+            route.keeping.clone_from(&note.keeping);
         }
         route.segment_min = route.segment_min.max(note.place.segment);
         route.starts_at(note.place, &note.id);
@@ -212,7 +218,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         }
     }
 
-    /// How an output is written and kept: as the container that has it asks for, or else by the name of the last one.
+    /// How an output is written and kept: as the container that has it asks for, or else by the name of the last one and its labels.
     pub(super) fn treatment_of(&self, route: &str) -> Treatment {
         let entry = self.routes.get(route);
         let holder = entry.and_then(|entry| self.slots.get(&entry.holder?));
@@ -220,8 +226,13 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         match holder.or_else(writer) {
             Some(slot) => slot.treatment.clone(),
             None => {
-                let name = entry.map(|entry| entry.name.as_str()).unwrap_or_default();
-                self.config.sections.treatment(&self.config.base, name)
+                let metadata = entry.map(|entry| Metadata {
+                    name: entry.name.clone(),
+                    labels: entry.keeping.clone(),
+                    ..Metadata::default()
+                });
+                // Labels that are no good were blamed on the container.
+                self.config.treatment(&metadata.unwrap_or_default()).0
             }
         }
     }
@@ -319,6 +330,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         self.sharing.entry(route.to_owned()).or_default().insert(ix);
         entry.last_writer = Some(container.id.clone());
         entry.name.clone_from(&container.facts.metadata.name);
+        entry.keeping = labels::keeping(&container.facts.metadata);
         if container.wants_commit() {
             self.wanting.insert(ix);
         }

@@ -1,6 +1,8 @@
 //! What a container's own labels may change. Whoever deploys a container chooses its labels, so they reach no further
 //! than its own output: no path, no redaction, no more of the disk than the operator allows, no pattern that costs much.
 
+use std::collections::BTreeMap;
+
 use crate::config::limits::{
     LABEL_BYTES_MAX, LABEL_LIMIT_MAX, LABEL_LIMIT_MIN, LABEL_LITERAL_BYTES_MAX, LABEL_PATTERN_BYTES_MAX,
 };
@@ -12,6 +14,14 @@ use crate::discover::container::{
 use crate::discover::selection::switched;
 use crate::filter::Pattern;
 use crate::format::{Metadata, Part, Tag, Template};
+
+/// The labels that say how rotated outputs are kept, for when the container is gone.
+pub fn keeping(metadata: &Metadata) -> BTreeMap<String, String> {
+    let labels = [LIMIT_LABEL, MAX_FILES_LABEL, COMPRESSION_LABEL].into_iter();
+    let short =
+        labels.filter_map(|label| Some((label, metadata.label(label).filter(|it| it.len() <= LABEL_BYTES_MAX)?)));
+    short.map(|(label, value)| (label.to_owned(), value.to_owned())).collect()
+}
 
 /// Applies what is good; gives a line for each label that isn't.
 pub(super) fn apply(treatment: &mut Treatment, metadata: &Metadata) -> Vec<String> {
@@ -44,12 +54,17 @@ pub(super) fn apply(treatment: &mut Treatment, metadata: &Metadata) -> Vec<Strin
     if let Some(typed) = enable {
         take(ENABLE_LABEL, switched(typed).map(drop).ok_or_else(|| "neither true nor false".to_owned()));
     }
-    let allowed = treatment.bytes_max();
-    if let Some(typed) = max_files {
-        take(MAX_FILES_LABEL, number_of_files(typed, treatment.limit, allowed).map(|n| treatment.max_files = Some(n)));
-    }
-    if let Some(typed) = limit {
-        take(LIMIT_LABEL, bounded_limit(typed, treatment.max_files, allowed).map(|limit| treatment.limit = limit));
+    let mut good = |label: &str, parsed: Result<u64, String>| match parsed {
+        Ok(value) => Some(value),
+        Err(why) => {
+            take(label, Err(why));
+            None
+        }
+    };
+    let limit = limit.and_then(|typed| good(LIMIT_LABEL, bounded_limit(typed)));
+    let files = max_files.and_then(|typed| good(MAX_FILES_LABEL, number_of_files(typed).map(u64::from)));
+    if let Err((label, why)) = part_room(treatment, limit, files.and_then(|files| u32::try_from(files).ok())) {
+        take(label, Err(why));
     }
     if let Some(typed) = compression {
         take(COMPRESSION_LABEL, kind(typed).map(|kind| treatment.compression = kind));
@@ -67,33 +82,47 @@ pub(super) fn apply(treatment: &mut Treatment, metadata: &Metadata) -> Vec<Strin
     bad
 }
 
-fn number_of_files(typed: &str, limit: u64, allowed: Option<u64>) -> Result<u32, String> {
-    let Some(files) = typed.parse::<u32>().ok().filter(|files| *files > 0) else {
-        return Err("not a number above zero".to_owned());
+/// Where the operator bounds the number of files, labels may part the same room otherwise. If together they ask for more,
+/// one of them counts.
+fn part_room(treatment: &mut Treatment, limit: Option<u64>, files: Option<u32>) -> Result<(), (&'static str, String)> {
+    let with = |limit: Option<u64>, files: Option<u32>| {
+        let mut parted = treatment.clone();
+        parted.limit = limit.unwrap_or(parted.limit);
+        parted.max_files = files.or(parted.max_files);
+        parted
     };
-    within(limit.saturating_mul(u64::from(files)), allowed)?;
-    Ok(files)
+    let allowed = treatment.bytes_max();
+    let too_much = |parted: &Treatment| parted.bytes_max().zip(allowed).filter(|(asked, allowed)| asked > allowed);
+    let Some((asked, allowed)) = too_much(&with(limit, files)) else {
+        *treatment = with(limit, files);
+        return Ok(());
+    };
+    let why = format!("limit times max-files would be {}, more than the {} allowed", size(asked), size(allowed));
+    let files_alone = with(None, files);
+    if limit.is_some() && too_much(&files_alone).is_none() {
+        *treatment = files_alone;
+        return Err((LIMIT_LABEL, why));
+    }
+    let limit_alone = with(limit, None);
+    if too_much(&limit_alone).is_none() {
+        *treatment = limit_alone;
+    }
+    Err((MAX_FILES_LABEL, why))
 }
 
-fn bounded_limit(typed: &str, max_files: Option<u32>, allowed: Option<u64>) -> Result<u64, String> {
+fn number_of_files(typed: &str) -> Result<u32, String> {
+    let files = typed.parse::<u32>().ok().filter(|files| *files > 0);
+    files.ok_or_else(|| "not a number above zero".to_owned())
+}
+
+fn bounded_limit(typed: &str) -> Result<u64, String> {
     let Ok(bytesize::ByteSize(limit)) = typed.trim().parse::<bytesize::ByteSize>() else {
         return Err("not a size such as 50MB".to_owned());
     };
     if !(LABEL_LIMIT_MIN..=LABEL_LIMIT_MAX).contains(&limit) {
         return Err(format!("must be from {} to {}", size(LABEL_LIMIT_MIN), size(LABEL_LIMIT_MAX)));
     }
-    within(limit.saturating_mul(max_files.map_or(1, u64::from)), allowed)?;
     Ok(limit)
-}
-
-/// Where the operator bounds the number of files, a label may part the same room otherwise.
-fn within(bytes: u64, allowed: Option<u64>) -> Result<(), String> {
-    match allowed {
-        Some(allowed) if bytes > allowed => {
-            Err(format!("limit times max-files would be {}, more than the {} allowed", size(bytes), size(allowed)))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn kind(typed: &str) -> Result<Compression, String> {

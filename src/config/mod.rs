@@ -2,7 +2,7 @@
 
 pub mod current;
 pub mod file;
-mod labels;
+pub mod labels;
 pub mod limits;
 pub mod sections;
 pub mod sink_options;

@@ -1,7 +1,7 @@
 //! `.longshore/outputs.jsonl` in log-path: who wrote which output under which settings, from which place, and where in
 //! the source a container began. What a lost store can't tell stands here; append-only, one JSON object a line.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +31,9 @@ pub struct Note {
     pub shape: Shape,
     /// Where the container's log was first read from; `None`: its beginning.
     pub began: Option<Began>,
+    /// Labels that say how its rotated outputs are kept, for when the container is gone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keeping: BTreeMap<String, String>,
 }
 
 /// The first position of a container that did not begin at the beginning: `--from end`, or it came from another output.
@@ -164,7 +167,7 @@ mod tests {
             redaction: Default::default(),
         };
         let (name, place) = ("web".repeat(100), Place { segment, offset: 7 });
-        Note { id: id.to_owned(), name, route: route.to_owned(), place, shape, began: None }
+        Note { id: id.to_owned(), name, route: route.to_owned(), place, shape, began: None, keeping: BTreeMap::new() }
     }
 
     #[test]

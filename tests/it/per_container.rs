@@ -107,6 +107,30 @@ fn labels_win_over_sections_unless_they_are_switched_off() {
 }
 
 #[test]
+fn what_a_container_that_is_gone_wrote_is_kept_as_its_labels_said() {
+    let root = Root::new();
+    let labels = r#"{"longshore.limit":"70kB","longshore.max-files":"20"}"#;
+    let log = root.labelled('a', "web", CREATED, labels);
+    for n in 0..400 {
+        log.entry(&format!("{n} {}\\n", "x".repeat(1000)), "stdout", "2026-11-25T00:00:01Z");
+    }
+    root.container('b', "db", CREATED).lines(0, 5);
+    let agent = Longshore::new(root.path());
+    let text = "limit = '700kB'\nmax_files = 2\n";
+    backfill(&agent, text, &[]);
+    let n_rotated = agent.n_rotated("web");
+    assert!(n_rotated >= 5, "{n_rotated}");
+
+    let directory = fs::read_dir(root.path()).expect("the containers").map(|entry| entry.expect("an entry").path());
+    let gone = directory.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('a')));
+    gone.for_each(|path| fs::remove_dir_all(path).expect("its own directory"));
+    backfill(&agent, text, &[]);
+    assert_eq!(agent.n_rotated("web"), n_rotated, "the operator's two files are as large");
+    backfill(&agent, text, &["--container-labels", "no"]);
+    assert_eq!(agent.n_rotated("web"), 1, "labels count for nothing");
+}
+
+#[test]
 fn a_label_reaches_no_further_than_its_output() {
     let root = Root::new();
     let labels = r#"{"longshore.path-template":"/tmp/x.log","longshore.limit":"1","longshore.log-path":"/tmp",

@@ -76,6 +76,8 @@ fn labels_part_the_room_that_there_is_and_take_no_more() {
     assert_eq!(bad, ["longshore.limit: limit times max-files would be 15.0 MB, more than the 10.0 MB allowed"]);
     let (treatment, bad) = treated(room, &[("max-files", "11")]);
     assert_eq!((treatment.max_files, bad.len()), (Some(10), 1));
-    let (treatment, _) = treated(room, &[("max-files", "100"), ("limit", "100kB")]);
-    assert_eq!((treatment.limit, treatment.max_files), (100_000, Some(10)));
+    let (treatment, bad) = treated(room, &[("max-files", "100"), ("limit", "100kB")]);
+    assert_eq!((treatment.limit, treatment.max_files, bad.len()), (100_000, Some(100), 0));
+    let (treatment, bad) = treated(room, &[("max-files", "101"), ("limit", "100kB")]);
+    assert_eq!((treatment.limit, treatment.max_files, bad.len()), (100_000, Some(10), 1));
 }

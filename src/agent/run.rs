@@ -318,6 +318,13 @@ impl Opening {
         }
         let remembered = remember(&os, &mut store, fresh, &config.places.log_path)
             .map_err(|error| Failure::new(Exit::CannotCreate, format!("cannot read the state store: {error}")))?;
+        if opened == Opened::Fresh && !remembered.journal.notes.is_empty() {
+            tracing::error!(
+                state_dir = %config.places.state_dir.display(),
+                containers = remembered.journal.notes.len(),
+                "the state is gone, and outputs tell that there was one; places are searched for in them"
+            );
+        }
         let health = Health::new(os.monotonic());
         let (commits, commit_handle) = CommitThread::start(os, Box::new(store))
             .map_err(|error| Failure::new(Exit::Failed, "cannot start a thread").caused_by(&error))?;

@@ -243,6 +243,11 @@ fn check(imported: &Exported) -> Result<(), Failure> {
 
 fn forget(places: &Places, flags: &ForgetFlags) -> Result<Exit, Failure> {
     let wanted = flags.container.as_deref().unwrap_or_default();
+    if flags.container.as_deref() == Some("") {
+        return Err(
+            Failure::usage("no container is named").hint("give a name or an id; longshore state list shows all")
+        );
+    }
     let Some(mut held) = Held::open_existing(&places.state_dir)? else {
         return Err(not_known(flags.sink.as_deref().unwrap_or(wanted), places));
     };

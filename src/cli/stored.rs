@@ -40,6 +40,7 @@ pub fn ask_or_read(state_dir: &Path) -> Result<Told, Failure> {
 
 /// The running agent's answer; `None` when none runs.
 pub fn ask_for<T: DeserializeOwned>(state_dir: &Path, what: &str) -> Result<Option<T>, Failure> {
+    check_directory(state_dir)?;
     let mut answer = match ask(state_dir, &serde_json::json!({ "ask": what })) {
         Ok(answer) => answer,
         Err(AskError::NotRunning) => return Ok(None),
@@ -66,6 +67,7 @@ impl Held {
     /// A damaged store is left to the agent, which says what it found and searches: were it made anew here, the agent
     /// would take the empty one for its own.
     pub fn open_existing(state_dir: &Path) -> Result<Option<Held>, Failure> {
+        check_directory(state_dir)?;
         // A look must not make a directory's lock either.
         if !is_there(&state_dir.join("store.json"))? && !is_there(&state_dir.join("sled"))? {
             return Ok(None);
@@ -95,6 +97,17 @@ impl Held {
 
     pub fn commit(&mut self, changes: &[codec::Change]) -> Result<(), Failure> {
         self.store.commit(changes).map_err(|error| failure(&error))
+    }
+}
+
+/// Something else under that name is a mistake, and no empty state.
+fn check_directory(state_dir: &Path) -> Result<(), Failure> {
+    match Unix.stat(&state_dir.join(".")) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            Err(Failure::new(Exit::Failed, format!("state-dir {} is not a directory", state_dir.display()))
+                .hint("--state-dir names the directory that `longshore run` keeps its state in"))
+        }
+        _ => Ok(()), // Whoever reads in it says what else is wrong.
     }
 }
 

@@ -129,16 +129,7 @@ impl<O: Os> Replay<O> {
                 return Ok(Offer::Present);
             }
             if n_there == 0 || self.existing.is_at_end()? {
-                if self.among_others {
-                    self.unmatched_bytes += n_there as u64;
-                    return Ok(Offer::Ends { already: 0 });
-                }
-                if n_there > 0 && !self.stash.is_empty() {
-                    self.unmatched_bytes += n_there as u64; // Until it is known whose they are.
-                    self.stash_torn(record, n_there);
-                    return Ok(Offer::Stashed);
-                }
-                return Ok(Offer::Ends { already: n_there });
+                return Ok(self.ends_within(record, n_there));
             }
             return Ok(Offer::Present); // A rotated segment that ends in the middle of a line: somebody cut it.
         }
@@ -162,11 +153,21 @@ impl<O: Os> Replay<O> {
         }
         self.repaired_bytes += n_there as u64;
         self.existing.consume(n_there);
-        match n_there == record.len() {
-            true => Ok(Offer::Present),
-            false if self.among_others => Ok(Offer::Ends { already: 0 }),
-            false => Ok(Offer::Ends { already: n_there }),
+        if n_there == record.len() { Ok(Offer::Present) } else { Ok(self.ends_within(record, n_there)) }
+    }
+
+    /// The output ends behind the first bytes of a record.
+    fn ends_within(&mut self, record: &[u8], n_there: usize) -> Offer {
+        if self.among_others {
+            self.unmatched_bytes += n_there as u64;
+            return Offer::Ends { already: 0 };
         }
+        if n_there == 0 || self.stash.is_empty() {
+            return Offer::Ends { already: n_there };
+        }
+        self.unmatched_bytes += n_there as u64; // Until it is known whose they are.
+        self.stash_torn(record, n_there);
+        Offer::Stashed
     }
 
     /// Looks for the record further on: lines between are the only copy of what the engine lost.

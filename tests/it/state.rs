@@ -109,9 +109,17 @@ fn a_forgotten_container_is_searched_for_in_its_output() {
 fn a_state_dir_that_is_a_file_is_not_an_empty_state() {
     let agent = Longshore::new(Root::new().path());
     fs::write(agent.state_dir(), "").expect("a file in its place");
-    for verb in ["state list", "state export", "state forget web"] {
+    for verb in ["state list", "state export", "state forget web", "ledger", "verify"] {
         let done = agent.tell(verb, &[]);
-        assert_eq!(done.status.code(), Some(1), "{verb}");
-        assert!(String::from_utf8_lossy(&done.stderr).contains("cannot look at"), "{verb}");
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(1), "{verb}: {said}");
+        assert!(said.contains("is not a directory\nhint: --state-dir"), "{verb}: {said}");
     }
+}
+
+#[test]
+fn nobody_is_forgotten_by_an_empty_name() {
+    let done = Longshore::new(Root::new().path()).tell("state forget", &[""]);
+    assert_eq!(done.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&done.stderr).contains("no container is named\nhint: "));
 }

@@ -1,5 +1,6 @@
 //! One sink alone: a backlog on disk to a receiver on loopback, MB/s of source, for each setting. The receiver is a thread
 //! that reads and answers 200; the store is memory.
+//! Behind them `beside`: the real binary with files and one sink, alone and with a dead sink beside them.
 //! `cargo bench --bench forward [WORKLOAD]`; under `cargo test`, or with `--test`, a tiny log, once.
 
 #![allow(clippy::disallowed_methods, reason = "a bench makes its own files and asks the clock")]
@@ -59,6 +60,9 @@ fn main() {
             measure(workload, if is_test { 1 << 20 } else { workload.megabytes << 20 });
         }
     }
+    if wanted.is_none_or(|wanted| "beside".contains(wanted.as_str())) {
+        beside(if is_test { 1 << 20 } else { 256 << 20 });
+    }
 }
 
 fn measure(workload: &Workload, bytes: usize) {
@@ -110,6 +114,74 @@ fn measure(workload: &Workload, bytes: usize) {
     drop(forwarder);
     let _ = end.send(());
     net.join().expect("the net thread");
+}
+
+/// Seconds until the files are written and the receiver has everything; and how much longer both take with a dead sink.
+fn beside(bytes: usize) {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let workload = Workload { name: "beside", kind: Kind::Access, containers: 4, megabytes: 0, batch: "2000" };
+    let n_lines = make_containers(&place.path().join("c"), &workload, bytes);
+    let mut alone = None;
+    // The first warms the page cache up.
+    for (name, has_dead) in [("warm", false), ("alone", false), ("beside", true), ("alone", false), ("beside", true)] {
+        let (files, sink) = follow(place.path(), n_lines, has_dead);
+        println!("{name:<16} files {files:>6.2} s, sink {sink:>6.2} s");
+        match (&alone, has_dead) {
+            (Some((files_alone, sink_alone)), true) => {
+                println!("{:<16} files x {:.2}, sink x {:.2}", "ratio", files / files_alone, sink / sink_alone);
+            }
+            _ => alone = Some((files, sink)),
+        }
+    }
+}
+
+fn follow(place: &Path, n_lines: u64, has_dead: bool) -> (f64, f64) {
+    let receiver = Receiver::start();
+    let run = tempfile::tempdir_in(place).expect("a directory");
+    let (logs, config) = (run.path().join("o"), run.path().join("config.toml"));
+    let mut text = format!(
+        "containers_dir = '{}'\nlog_path = '{}'\nstate_dir = '{}'\nlisten = 'none'\nlimit = '10GB'\n[sinks.well]\ntype = 'http'\n\
+         endpoint = '{}'\nformat = 'ndjson'\ncompression = 'none'\nbatch = 2000\nwait = '50ms'\n",
+        place.join("c").display(),
+        logs.display(),
+        run.path().join("s").display(),
+        receiver.url()
+    );
+    if has_dead {
+        text.push_str("[sinks.dead]\ntype = 'http'\nendpoint = 'http://127.0.0.1:1/'\nretry_max = '1s'\n");
+    }
+    fs::write(&config, text).expect("write the configuration");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_longshore"));
+    command.args(["run", "--config"]).arg(&config).stderr(std::process::Stdio::null());
+    let started = Instant::now();
+    let mut child = command.spawn().expect("start longshore");
+    let (mut files, mut sink) = (None, None);
+    while files.is_none() || sink.is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let seconds = started.elapsed().as_secs_f64();
+        if sink.is_none() && receiver.n_newlines.load(Ordering::Relaxed) >= n_lines {
+            sink = Some(seconds);
+        }
+        if files.is_none() && is_written(&logs, n_lines) {
+            files = Some(seconds);
+        }
+        assert!(seconds < 120.0 && child.try_wait().is_ok_and(|ended| ended.is_none()), "it goes on to its end");
+    }
+    child.kill().and_then(|()| child.wait()).expect("end it");
+    (files.unwrap_or_default(), sink.unwrap_or_default())
+}
+
+/// Whether the outputs have so many lines: counted only when they don't grow any more.
+fn is_written(logs: &Path, n_lines: u64) -> bool {
+    let outputs = || (0..4).map(|ix| logs.join(format!("bench-{ix}/bench-{ix}.log")));
+    let size = || outputs().map(|path| fs::metadata(path).map_or(0, |metadata| metadata.len())).sum::<u64>();
+    let before = size();
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    if before == 0 || size() != before {
+        return false;
+    }
+    let count = |path| fs::read(path).map_or(0, |bytes| memchr::memchr_iter(b'\n', &bytes).count() as u64);
+    outputs().map(count).sum::<u64>() >= n_lines
 }
 
 fn make_containers(root: &Path, workload: &Workload, bytes: usize) -> u64 {
@@ -166,22 +238,23 @@ impl Committer<Unix> for Inline {
 struct Receiver {
     port: u16,
     n_bytes: Arc<AtomicU64>,
+    n_newlines: Arc<AtomicU64>,
 }
 
 impl Receiver {
     fn start() -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
         let port = listener.local_addr().expect("its address").port();
-        let n_bytes = Arc::new(AtomicU64::new(0));
-        let counted = n_bytes.clone();
+        let (n_bytes, n_newlines) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let counted = [n_bytes.clone(), n_newlines.clone()];
         // Ends with the process.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let counted = counted.clone();
-                std::thread::spawn(move || drop(stream.and_then(|stream| take(&stream, &counted))));
+                std::thread::spawn(move || drop(stream.and_then(|stream| take(&stream, &counted[0], &counted[1]))));
             }
         });
-        Receiver { port, n_bytes }
+        Receiver { port, n_bytes, n_newlines }
     }
 
     fn url(&self) -> String {
@@ -189,18 +262,20 @@ impl Receiver {
     }
 }
 
-fn take(stream: &TcpStream, n_bytes: &AtomicU64) -> std::io::Result<()> {
+fn take(stream: &TcpStream, n_bytes: &AtomicU64, n_newlines: &AtomicU64) -> std::io::Result<()> {
     let mut reader = BufReader::with_capacity(64 * 1024, stream.try_clone()?);
     let mut writer = stream.try_clone()?;
     let mut line = String::new();
-    let mut length = 0;
+    let (mut length, mut body) = (0, Vec::new());
     while reader.read_line(&mut line)? > 0 {
         if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
             length = value.trim().parse().expect("a length");
         }
         if line == "\r\n" {
-            let read = std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink())?;
-            n_bytes.fetch_add(read, Ordering::Relaxed);
+            body.clear();
+            (&mut reader).take(length).read_to_end(&mut body)?;
+            n_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+            n_newlines.fetch_add(memchr::memchr_iter(b'\n', &body).count() as u64, Ordering::Relaxed);
             writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?;
         }
         line.clear();

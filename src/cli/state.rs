@@ -249,7 +249,10 @@ fn forget(places: &Places, flags: &ForgetFlags) -> Result<Exit, Failure> {
         );
     }
     let Some(mut held) = Held::open_existing(&places.state_dir)? else {
-        return Err(not_known(flags.sink.as_deref().unwrap_or(wanted), places));
+        return Err(match &flags.sink {
+            Some(sink) => sinks::not_known(sink),
+            None => not_known(wanted, places),
+        });
     };
     if let Some(sink) = &flags.sink {
         return sinks::forget_of(&mut held, &places.state_dir, sink, flags.container.as_deref());

@@ -175,11 +175,14 @@ fn commit(held: &mut Held, changes: &[Change]) -> Result<(), Failure> {
     changes.chunks(CHANGES_MAX).try_for_each(|part| held.commit(part))
 }
 
+pub fn not_known(sink: &str) -> Failure {
+    Failure::new(Exit::Failed, format!("no row of sink '{}'", printable(sink))).hint("longshore state list shows all")
+}
+
 /// `forget --sink`, with a container or without.
 pub fn forget_of(held: &mut Held, state_dir: &Path, sink: &str, container: Option<&str>) -> Result<Exit, Failure> {
     if !removed::names(&held.pairs).contains(sink) {
-        return Err(Failure::new(Exit::Failed, format!("no row of sink '{}'", printable(sink)))
-            .hint("longshore state list shows all"));
+        return Err(not_known(sink));
     }
     let Some(wanted) = container else {
         forget(held, state_dir, sink)?;

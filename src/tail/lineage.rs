@@ -8,124 +8,12 @@ use std::path::{Path, PathBuf};
 
 use memchr::memrchr;
 
-use crate::config::limits::{DRAINED_HEADS_MAX, LINE_BYTES_MAX, QUANTUM_BYTES};
+use crate::config::limits::DRAINED_HEADS_MAX;
 use crate::discover::listing::siblings;
-use crate::sys::{FileId, Kind, Os, Stat};
+use crate::sys::{FileId, Kind, Os};
+use crate::tail::generation::ended_early;
 use crate::tail::identity::proof;
-use crate::tail::{Fingerprint, Source};
-
-/// One inode in a log's life, from where it is still to be read.
-pub struct Generation<O: Os> {
-    pub(super) source: Source<O>,
-    pub id: FileId,
-    /// `None` while the file holds no whole line.
-    pub head: Option<Fingerprint>,
-    /// Everything before it is decided; the start of a line, or of what follows NULs.
-    pub offset: u64,
-    /// The bytes before `offset` as they were read: the end of the last line.
-    pub(super) proof: Vec<u8>,
-    /// Where its text ended when it was last read up to there.
-    pub(super) end: Option<End>,
-    /// Size and time of the file when it was last looked at without being read.
-    pub(super) waited_at: Option<(u64, i64)>,
-    /// The most bytes the file was seen to hold.
-    pub(super) size_max: u64,
-    /// The rest of an over-long line is being passed over.
-    skipping: bool,
-    /// It held no whole line when it was opened, or cut.
-    pub(super) headless: bool,
-}
-
-/// The end of an incarnation's text, and what its file looked like then: while it looks like that there is no more.
-#[derive(Clone, Copy)]
-pub(super) struct End {
-    /// Of the file, in bytes.
-    size: u64,
-    modified_ns: i64,
-    /// Of the text, which isn't that of the file when it is compressed.
-    text: u64,
-    /// Behind its last whole line.
-    lines: u64,
-}
-
-impl<O: Os> Generation<O> {
-    pub(super) fn new(source: Source<O>, stat: Stat) -> Generation<O> {
-        Generation {
-            source,
-            id: stat.id,
-            head: None,
-            offset: 0,
-            proof: Vec::new(),
-            end: None,
-            waited_at: None,
-            size_max: stat.size,
-            skipping: false,
-            headless: true,
-        }
-    }
-
-    pub fn tail(&self) -> Option<Fingerprint> {
-        (!self.proof.is_empty()).then(|| Fingerprint::of(&self.proof))
-    }
-
-    pub fn stat(&self, os: &O) -> io::Result<Stat> {
-        self.source.stat(os)
-    }
-
-    /// It stands as the engine wrote it, so it may still change.
-    pub(super) fn is_plain(&self) -> bool {
-        matches!(self.source, Source::Plain(_))
-    }
-
-    pub fn is_compressed(&self) -> bool {
-        matches!(self.source, Source::Gzip(_))
-    }
-
-    pub fn damage(&self) -> Option<&str> {
-        self.source.damage()
-    }
-
-    /// Fingerprint of the first whole line; read when it isn't known yet.
-    pub fn learn_head(&mut self, os: &O) -> io::Result<Option<Fingerprint>> {
-        if self.head.is_none() {
-            self.head = self.source.head(os)?;
-        }
-        Ok(self.head)
-    }
-
-    /// The file was cut: what it held before is not in it.
-    pub(super) fn forget_text(&mut self, head: Option<Fingerprint>) {
-        self.head = head;
-        self.offset = 0;
-        self.proof.clear();
-        self.end = None;
-        self.waited_at = None;
-        self.skipping = false;
-        self.headless = head.is_none();
-    }
-
-    /// Whether the bytes before `offset` are those that `tail` stands for.
-    pub fn proves(&mut self, os: &O, offset: u64, tail: Option<Fingerprint>) -> io::Result<bool> {
-        match tail {
-            None => Ok(true),
-            Some(tail) => self.source.ends_with(os, offset, tail),
-        }
-    }
-
-    /// Goes on from `offset`, whose `tail` was proved.
-    fn resume_at(&mut self, os: &O, offset: u64, tail: Option<Fingerprint>) -> io::Result<()> {
-        let offset = offset.max(self.source.first_line());
-        self.proof = vec![0; tail.map_or(0, |tail| tail.bytes as usize)];
-        let read = self.source.read_at(os, offset - self.proof.len() as u64, &mut self.proof)?;
-        if read < self.proof.len() {
-            self.proof.clear();
-            return Err(ended_early()); // A part of a proof proves nothing.
-        }
-        self.offset = offset;
-        self.end = None;
-        Ok(())
-    }
-}
+use crate::tail::{Chunk, Fingerprint, Generation, Source};
 
 /// What a look at the directory found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,32 +26,19 @@ pub enum Look {
     Missing,
 }
 
-/// What a read gave.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Chunk {
-    /// Whole lines in the buffer, the first of which starts at `offset` of the file.
-    Lines { offset: u64, bytes: Range<usize> },
-    /// These bytes of the file hold no line: NULs, or a part of a line longer than any engine writes.
-    Waste { offset: u64, bytes: u64, nul: bool },
-    /// Nothing beyond what was read before; `rest` bytes of a line that has no end yet.
-    Quiet { rest: u64 },
-    /// The file was cut or written anew; it goes on as a new incarnation. `lost`: bytes seen there and never read.
-    Rewritten { lost: Range<u64> },
-}
-
 /// The incarnations of one log that are still to be read, the oldest first.
 pub struct Lineage<O: Os> {
-    directory: PathBuf,
-    id: String,
+    pub(super) directory: PathBuf,
+    pub(super) id: String,
     pub(super) generations: VecDeque<Generation<O>>,
     /// The heads of incarnations that were read to their end, so that none is read twice. Bounded.
-    drained: VecDeque<Fingerprint>,
+    pub(super) drained: VecDeque<Fingerprint>,
     /// The id of the newest incarnation seen under the log's name.
     newest: Option<FileId>,
     /// How many incarnations were read before the first in `generations`.
     pub(super) passed: u64,
     /// The newest one was cut, and copies of what it held are still to be looked for.
-    copies_due: bool,
+    pub(super) copies_due: bool,
 }
 
 impl<O: Os> Lineage<O> {
@@ -186,77 +61,9 @@ impl<O: Os> Lineage<O> {
         for held in &self.generations {
             let Some(source) = held.source.again(os) else { continue };
             let stat = source.stat(os)?;
-            again.generations.push_back(Generation { head: held.head, ..Generation::new(source, stat) });
+            again.generations.push_back(held.anew(source, stat));
         }
         Ok(again)
-    }
-
-    /// Incarnations held since before anything of them was read: one that was cut meanwhile holds another text, and what
-    /// it held may be in a copy.
-    pub fn check_held(&mut self, os: &O) -> io::Result<()> {
-        let mut cut = Vec::new();
-        for (ix, held) in self.generations.iter_mut().enumerate().filter(|(_, held)| held.is_plain()) {
-            let head = held.source.head(os)?;
-            if held.head.is_some() && head != held.head {
-                cut.push((ix, head));
-            }
-        }
-        let newest_plain = self.generations.iter().rposition(Generation::is_plain);
-        self.copies_due |= cut.last().map(|(ix, _)| *ix).is_some_and(|ix| Some(ix) == newest_plain);
-        let mut copies = Vec::new();
-        for (ix, _) in &cut {
-            copies.push(self.compressed_copy(os, *ix, &cut)?);
-        }
-        for ((ix, head), copy) in cut.into_iter().zip(copies).rev() {
-            self.generations[ix].forget_text(head);
-            if let Some(copy) = copy {
-                self.generations.insert(ix, copy);
-            }
-        }
-        if self.copies_due {
-            self.take_unseen_copies(os, self.generations.len() - 1)?;
-            self.copies_due = false;
-        }
-        Ok(())
-    }
-
-    /// The engine may have compressed an incarnation before somebody wrote over it. Nothing of it was read. `cut`: those
-    /// that hold another text now, and how that begins.
-    fn compressed_copy(
-        &self,
-        os: &O,
-        cut_ix: usize,
-        cut: &[(usize, Option<Fingerprint>)],
-    ) -> io::Result<Option<Generation<O>>> {
-        let before = &self.generations[cut_ix];
-        let now =
-            self.generations.iter().enumerate().map(|(ix, held)| match cut.iter().find(|(other, _)| *other == ix) {
-                Some((_, head)) => *head,
-                None => held.head,
-            });
-        let is_known = |head: &Fingerprint| self.drained.contains(head) || now.clone().any(|held| held == Some(*head));
-        match before.head.filter(|head| before.offset == 0 && !is_known(head)) {
-            Some(head) => self.compressed_sibling(os, head),
-            None => Ok(None),
-        }
-    }
-
-    /// A compressed sibling that begins so.
-    fn compressed_sibling(&self, os: &O, head: Fingerprint) -> io::Result<Option<Generation<O>>> {
-        let names = match os.list(&self.directory) {
-            Ok(names) => names,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        for sibling in siblings(&self.id, &names).into_iter().filter(|sibling| sibling.compressed) {
-            let Some(mut found) = self.open_sibling(os, sibling.number, true)? else {
-                continue;
-            };
-            if found.is_compressed() && found.learn_head(os)? == Some(head) {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
     }
 
     pub fn log(&self) -> PathBuf {
@@ -382,7 +189,7 @@ impl<O: Os> Lineage<O> {
         })
     }
 
-    fn knows_head(&mut self, os: &O, generation: &mut Generation<O>) -> io::Result<bool> {
+    pub(super) fn knows_head(&mut self, os: &O, generation: &mut Generation<O>) -> io::Result<bool> {
         let Some(head) = generation.learn_head(os)? else {
             return Ok(false);
         };
@@ -429,7 +236,7 @@ impl<O: Os> Lineage<O> {
     }
 
     /// Opens `.N` or `.N.gz`. The engine may compress it between the listing and now, so the other form is tried too.
-    fn open_sibling(&self, os: &O, number: u32, compressed: bool) -> io::Result<Option<Generation<O>>> {
+    pub(super) fn open_sibling(&self, os: &O, number: u32, compressed: bool) -> io::Result<Option<Generation<O>>> {
         let plain = self.directory.join(format!("{}-json.log.{number}", self.id));
         let gzip = self.directory.join(format!("{}-json.log.{number}.gz", self.id));
         if !compressed && let Some(mut found) = self.open_plain_sibling(os, &plain)? {
@@ -637,216 +444,6 @@ impl<O: Os> Lineage<O> {
             }
         }
     }
-
-    /// The same descriptor, another text: what was read stays read, and the file begins anew.
-    pub(super) fn rewritten(&mut self, os: &O, stat: Stat) -> io::Result<Chunk> {
-        if let Some(copy) = self.find_copy(os)? {
-            *self.generations.front_mut().expect("it was read") = copy;
-            return Ok(Chunk::Rewritten { lost: 0..0 });
-        }
-        let front = self.generations.front_mut().expect("it was read");
-        let lost = front.offset..front.size_max.max(front.offset);
-        let head = front.head;
-        front.forget_text(None);
-        front.size_max = stat.size;
-        self.passed += 1;
-        self.remember(head);
-        Ok(Chunk::Rewritten { lost })
-    }
-
-    /// A sibling that came without a rotation is a copy of what was cut away (copytruncate). Where nothing of an
-    /// incarnation was read before the cut, the copy is all there is to notice it by. It lies below that incarnation, the
-    /// one with the index `cut_ix`, and above all that is known; rotations may have moved both on.
-    pub(super) fn take_unseen_copies(&mut self, os: &O, cut_ix: usize) -> io::Result<bool> {
-        if !self.generations.get(cut_ix).is_some_and(Generation::is_plain) {
-            return Ok(false);
-        }
-        let names = match os.list(&self.directory) {
-            Ok(names) => names,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        let mut copies: Vec<Generation<O>> = Vec::new();
-        for sibling in siblings(&self.id, &names) {
-            let Some(mut copy) = self.open_sibling(os, sibling.number, sibling.compressed)? else {
-                continue;
-            };
-            if let Some(held_ix) = self.generations.iter().position(|held| held.id == copy.id) {
-                if held_ix < cut_ix {
-                    break;
-                }
-                continue;
-            }
-            if copy.learn_head(os)?.is_none() || self.knows_head(os, &mut copy)? {
-                break;
-            }
-            if copies.iter().all(|taken| taken.head != copy.head) {
-                copies.push(copy);
-            }
-        }
-        // Rotations on the way would have made siblings too, and those are newer.
-        let newest = self.generations.back().expect("one of them is the cut one").id;
-        let is_same = !copies.is_empty() && is_named(os, &self.log(), newest)?;
-        if is_same {
-            for copy in copies {
-                self.generations.insert(cut_ix, copy);
-            }
-        }
-        Ok(is_same)
-    }
-
-    /// A copy of the text that was cut away (logrotate's copytruncate makes one), from where we had read to.
-    fn find_copy(&mut self, os: &O) -> io::Result<Option<Generation<O>>> {
-        let front = self.generations.front().expect("it was read");
-        let (head, offset, tail, id) = (front.head, front.offset, front.tail(), front.id);
-        // Behind a block of NULs no first line was seen: the last one at its very place tells as much.
-        let is_proved = tail.is_some_and(|tail| !tail.is_of_nuls());
-        if head.is_none() && !is_proved {
-            return Ok(None);
-        }
-        let names = match os.list(&self.directory) {
-            Ok(names) => names,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None), // Removed, and every copy with it.
-            Err(error) => return Err(error),
-        };
-        for sibling in siblings(&self.id, &names) {
-            let Some(mut copy) = self.open_sibling(os, sibling.number, sibling.compressed)? else {
-                continue;
-            };
-            let is_like = copy.id != id && (copy.learn_head(os)? == head || head.is_none());
-            if !is_like || !copy.proves(os, offset, tail)? {
-                continue;
-            }
-            copy.resume_at(os, offset, tail)?;
-            // A look at the directory may have taken it for a new incarnation.
-            self.generations.retain(|held| held.id != copy.id);
-            // The cut file is the copy's successor.
-            if let Some(cut) = self.generations.front() {
-                let stat = cut.stat(os)?;
-                let Some(source) = cut.source.again(os) else { return Ok(None) };
-                let mut successor = Generation::new(source, stat);
-                successor.size_max = stat.size;
-                self.generations.insert(1, successor);
-            }
-            return Ok(Some(copy));
-        }
-        Ok(None)
-    }
-}
-
-impl End {
-    fn new(stat: Stat, text: u64, lines: u64) -> End {
-        End { size: stat.size, modified_ns: stat.modified_ns, text, lines }
-    }
-}
-
-impl<O: Os> Generation<O> {
-    /// The bytes behind the last whole line, if all lines were taken and the file still looks as it did at its end.
-    fn rest_behind_lines(&self, now: Option<Stat>) -> Option<u64> {
-        let end = self.end.filter(|end| self.offset >= end.lines && self.offset <= end.text)?;
-        let is_same = now.is_none_or(|now| (now.size, now.modified_ns) == (end.size, end.modified_ns));
-        is_same.then_some(end.text - self.offset)
-    }
-
-    /// Reads on. `None`: the bytes before the offset aren't those that were read.
-    fn fill(&mut self, os: &O, buffer: &mut Vec<u8>, stat: Stat) -> io::Result<Option<Chunk>> {
-        // A copy of ours doesn't change, but a damaged part of it proves nothing.
-        let overlap = if self.spool_number().is_some() { 0 } else { self.proof.len() };
-        let mut wanted = QUANTUM_BYTES;
-        loop {
-            // What comes meanwhile is the next look's: asking for it would cost a call that says there is none.
-            let unread = if self.is_plain() { stat.size.saturating_sub(self.offset) } else { u64::MAX };
-            let length = overlap + usize::try_from(unread).unwrap_or(usize::MAX).min(wanted);
-            if buffer.len() < length {
-                buffer.resize(length, 0);
-            }
-            let window = &mut buffer[..length];
-            let read = self.source.read_at(os, self.offset - overlap as u64, window)?;
-            if read < overlap && self.source.stat(os)?.size >= self.offset && self.is_plain() {
-                // The file isn't shorter: the read was. Bytes that were not seen prove nothing.
-                return Err(ended_early());
-            }
-            if read < overlap || window[..overlap] != self.proof[..overlap] {
-                return Ok(None);
-            }
-            self.size_max = self.size_max.max(stat.size).max(self.offset + (read - overlap) as u64);
-            let fresh = overlap..read;
-            let ended = read < window.len() || fresh.len() as u64 == unread;
-            if read < window.len() && self.is_plain() {
-                return Err(ended_early());
-            }
-            let text_end = self.offset + fresh.len() as u64;
-            if self.offset == 0 && !self.begins_with_head(&window[fresh.clone()], ended) {
-                return Ok(None); // Nothing was read yet, so no proof tells; what was seen first does.
-            }
-            if window[fresh.clone()].first() == Some(&0) && !self.skipping {
-                return self.nuls(os, &buffer[fresh], ended, stat).map(Some);
-            }
-            if let Some(last) = memrchr(b'\n', &window[fresh.clone()]) {
-                if self.skipping {
-                    let first = memchr::memchr(b'\n', &window[fresh]).unwrap_or(last);
-                    self.skipping = false;
-                    return Ok(Some(Chunk::Waste { offset: self.offset, bytes: first as u64 + 1, nul: false }));
-                }
-                self.end = ended.then(|| End::new(stat, text_end, self.offset + last as u64 + 1));
-                if self.offset == 0 && self.head.is_none() {
-                    let first = memchr::memchr(b'\n', &window[fresh]).unwrap_or(last);
-                    self.head = Some(Fingerprint::of(&window[..=first])); // A copy of it is known by it.
-                }
-                let bytes = overlap..overlap + last + 1;
-                return Ok(Some(Chunk::Lines { offset: self.offset, bytes }));
-            }
-            let rest = (read - overlap) as u64;
-            if ended {
-                self.end = Some(End::new(stat, text_end, self.offset));
-                return Ok(Some(Chunk::Quiet { rest }));
-            }
-            if self.skipping || wanted >= LINE_BYTES_MAX {
-                self.skipping = true;
-                return Ok(Some(Chunk::Waste { offset: self.offset, bytes: rest, nul: false }));
-            }
-            wanted = (wanted * 4).min(LINE_BYTES_MAX);
-        }
-    }
-
-    /// Whether `text`, the beginning of the file, has the first line that was seen there before, as far as it shows.
-    fn begins_with_head(&self, text: &[u8], ended: bool) -> bool {
-        let Some(head) = self.head else {
-            return true;
-        };
-        match memchr::memchr(b'\n', text) {
-            _ if text.first() == Some(&0) => true,
-            Some(newline) => Fingerprint::of(&text[..=newline]) == head,
-            None => !ended,
-        }
-    }
-
-    /// The line begins with NULs: a hole behind a truncation, or a block that a power loss left.
-    fn nuls(&mut self, os: &O, fresh: &[u8], ended: bool, stat: Stat) -> io::Result<Chunk> {
-        let mut n_nuls = fresh.iter().take_while(|byte| **byte == 0).count() as u64;
-        if n_nuls == fresh.len() as u64 {
-            if let Source::Plain(file) = &self.source {
-                let data = os.data_at(file, self.offset)?;
-                n_nuls = n_nuls.max(data.saturating_sub(self.offset));
-            }
-            if ended && self.offset + n_nuls >= stat.size && self.is_plain() {
-                // Nothing but NULs up to the end: the text that belongs there may still come.
-                self.end = Some(End::new(stat, stat.size, self.offset));
-                return Ok(Chunk::Quiet { rest: stat.size - self.offset });
-            }
-        }
-        Ok(Chunk::Waste { offset: self.offset, bytes: n_nuls, nul: true })
-    }
-
-    /// The bytes behind the last line's end, when no more will come: a torn record, or a whole one without its newline.
-    fn rest(&mut self, os: &O, buffer: &mut Vec<u8>, rest: u64) -> io::Result<Range<usize>> {
-        let wanted = rest.min(LINE_BYTES_MAX as u64) as usize;
-        if buffer.len() < wanted {
-            buffer.resize(wanted, 0);
-        }
-        let read = self.source.read_at(os, self.offset, &mut buffer[..wanted])?;
-        Ok(0..read)
-    }
 }
 
 impl<O: Os> Lineage<O> {
@@ -884,26 +481,14 @@ fn is_file<O: Os>(os: &O, path: &Path) -> io::Result<bool> {
     }
 }
 
-fn is_named<O: Os>(os: &O, path: &Path, id: FileId) -> io::Result<bool> {
-    match os.stat(path) {
-        Ok(stat) => Ok(stat.id == id),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn read_all<O: Os>(os: &O, source: &mut Source<O>, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-    if source.read_at(os, offset, buffer)? < buffer.len() { Err(ended_early()) } else { Ok(()) }
-}
-
-fn ended_early() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "a read ended before the file does")
-}
-
 fn open_if_there<O: Os>(os: &O, path: &Path) -> io::Result<Option<O::File>> {
     match os.open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn read_all<O: Os>(os: &O, source: &mut Source<O>, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    if source.read_at(os, offset, buffer)? < buffer.len() { Err(ended_early()) } else { Ok(()) }
 }

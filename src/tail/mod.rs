@@ -2,14 +2,17 @@
 //! Knows nothing of what the lines mean.
 
 mod aside;
+mod copies;
 mod found;
+pub mod generation;
 pub mod identity;
 pub mod lineage;
 pub mod source;
 pub mod spooled;
 mod waiting;
 
+pub use generation::{Chunk, Generation};
 pub use identity::Fingerprint;
-pub use lineage::{Chunk, Generation, Lineage, Look};
+pub use lineage::{Lineage, Look};
 pub use source::Source;
 pub use spooled::{Damage, Spooled};

@@ -1,0 +1,182 @@
+//! Logs that are cut in place, and the copies that hold what was cut away (logrotate's copytruncate makes them, and the
+//! engine compresses them).
+
+use std::io;
+use std::path::Path;
+
+use crate::discover::listing::siblings;
+use crate::sys::{FileId, Os, Stat};
+use crate::tail::{Chunk, Fingerprint, Generation, Lineage};
+
+impl<O: Os> Lineage<O> {
+    /// Incarnations held since before anything of them was read: one that was cut meanwhile holds another text, and what
+    /// it held may be in a copy.
+    pub fn check_held(&mut self, os: &O) -> io::Result<()> {
+        let mut cut = Vec::new();
+        for (ix, held) in self.generations.iter_mut().enumerate().filter(|(_, held)| held.is_plain()) {
+            let head = held.source.head(os)?;
+            if held.head.is_some() && head != held.head {
+                cut.push((ix, head));
+            }
+        }
+        let newest_plain = self.generations.iter().rposition(Generation::is_plain);
+        self.copies_due |= cut.last().map(|(ix, _)| *ix).is_some_and(|ix| Some(ix) == newest_plain);
+        let mut copies = Vec::new();
+        for (ix, _) in &cut {
+            copies.push(self.compressed_copy(os, *ix, &cut)?);
+        }
+        for ((ix, head), copy) in cut.into_iter().zip(copies).rev() {
+            self.generations[ix].forget_text(head);
+            if let Some(copy) = copy {
+                self.generations.insert(ix, copy);
+            }
+        }
+        if self.copies_due {
+            self.take_unseen_copies(os, self.generations.len() - 1)?;
+            self.copies_due = false;
+        }
+        Ok(())
+    }
+
+    /// The engine may have compressed an incarnation before somebody wrote over it. Nothing of it was read. `cut`: those
+    /// that hold another text now, and how that begins.
+    fn compressed_copy(
+        &self,
+        os: &O,
+        cut_ix: usize,
+        cut: &[(usize, Option<Fingerprint>)],
+    ) -> io::Result<Option<Generation<O>>> {
+        let before = &self.generations[cut_ix];
+        let now =
+            self.generations.iter().enumerate().map(|(ix, held)| match cut.iter().find(|(other, _)| *other == ix) {
+                Some((_, head)) => *head,
+                None => held.head,
+            });
+        let is_known = |head: &Fingerprint| self.drained.contains(head) || now.clone().any(|held| held == Some(*head));
+        match before.head.filter(|head| before.offset == 0 && !is_known(head)) {
+            Some(head) => self.compressed_sibling(os, head),
+            None => Ok(None),
+        }
+    }
+
+    /// A compressed sibling that begins so.
+    fn compressed_sibling(&self, os: &O, head: Fingerprint) -> io::Result<Option<Generation<O>>> {
+        let names = match os.list(&self.directory) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        for sibling in siblings(&self.id, &names).into_iter().filter(|sibling| sibling.compressed) {
+            let Some(mut found) = self.open_sibling(os, sibling.number, true)? else {
+                continue;
+            };
+            if found.is_compressed() && found.learn_head(os)? == Some(head) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same descriptor, another text: what was read stays read, and the file begins anew.
+    pub(super) fn rewritten(&mut self, os: &O, stat: Stat) -> io::Result<Chunk> {
+        if let Some(copy) = self.find_copy(os)? {
+            *self.generations.front_mut().expect("it was read") = copy;
+            return Ok(Chunk::Rewritten { lost: 0..0 });
+        }
+        let front = self.generations.front_mut().expect("it was read");
+        let lost = front.offset..front.size_max.max(front.offset);
+        let head = front.head;
+        front.forget_text(None);
+        front.size_max = stat.size;
+        self.passed += 1;
+        self.remember(head);
+        Ok(Chunk::Rewritten { lost })
+    }
+
+    /// A sibling that came without a rotation is a copy of what was cut away (copytruncate). Where nothing of an
+    /// incarnation was read before the cut, the copy is all there is to notice it by. It lies below that incarnation, the
+    /// one with the index `cut_ix`, and above all that is known; rotations may have moved both on.
+    pub(super) fn take_unseen_copies(&mut self, os: &O, cut_ix: usize) -> io::Result<bool> {
+        if !self.generations.get(cut_ix).is_some_and(Generation::is_plain) {
+            return Ok(false);
+        }
+        let names = match os.list(&self.directory) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let mut copies: Vec<Generation<O>> = Vec::new();
+        for sibling in siblings(&self.id, &names) {
+            let Some(mut copy) = self.open_sibling(os, sibling.number, sibling.compressed)? else {
+                continue;
+            };
+            if let Some(held_ix) = self.generations.iter().position(|held| held.id == copy.id) {
+                if held_ix < cut_ix {
+                    break;
+                }
+                continue;
+            }
+            if copy.learn_head(os)?.is_none() || self.knows_head(os, &mut copy)? {
+                break;
+            }
+            if copies.iter().all(|taken| taken.head != copy.head) {
+                copies.push(copy);
+            }
+        }
+        // Rotations on the way would have made siblings too, and those are newer.
+        let newest = self.generations.back().expect("one of them is the cut one").id;
+        let is_same = !copies.is_empty() && is_named(os, &self.log(), newest)?;
+        if is_same {
+            for copy in copies {
+                self.generations.insert(cut_ix, copy);
+            }
+        }
+        Ok(is_same)
+    }
+
+    /// A copy of the text that was cut away (logrotate's copytruncate makes one), from where we had read to.
+    fn find_copy(&mut self, os: &O) -> io::Result<Option<Generation<O>>> {
+        let front = self.generations.front().expect("it was read");
+        let (head, offset, tail, id) = (front.head, front.offset, front.tail(), front.id);
+        // Behind a block of NULs no first line was seen: the last one at its very place tells as much.
+        let is_proved = tail.is_some_and(|tail| !tail.is_of_nuls());
+        if head.is_none() && !is_proved {
+            return Ok(None);
+        }
+        let names = match os.list(&self.directory) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None), // Removed, and every copy with it.
+            Err(error) => return Err(error),
+        };
+        for sibling in siblings(&self.id, &names) {
+            let Some(mut copy) = self.open_sibling(os, sibling.number, sibling.compressed)? else {
+                continue;
+            };
+            let is_like = copy.id != id && (copy.learn_head(os)? == head || head.is_none());
+            if !is_like || !copy.proves(os, offset, tail)? {
+                continue;
+            }
+            copy.resume_at(os, offset, tail)?;
+            // A look at the directory may have taken it for a new incarnation.
+            self.generations.retain(|held| held.id != copy.id);
+            // The cut file is the copy's successor.
+            if let Some(cut) = self.generations.front() {
+                let stat = cut.stat(os)?;
+                let Some(source) = cut.source.again(os) else { return Ok(None) };
+                let mut successor = Generation::new(source, stat);
+                successor.size_max = stat.size;
+                self.generations.insert(1, successor);
+            }
+            return Ok(Some(copy));
+        }
+        Ok(None)
+    }
+}
+
+fn is_named<O: Os>(os: &O, path: &Path, id: FileId) -> io::Result<bool> {
+    match os.stat(path) {
+        Ok(stat) => Ok(stat.id == id),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}

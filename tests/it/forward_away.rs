@@ -82,7 +82,7 @@ fn come_back(agent: &mut Longshore, receiver: &Receiver, path: &str, last: &str,
 }
 
 #[test]
-fn a_receiver_away_for_longer_than_the_engine_keeps_logs_gets_everything_through_thirty_deaths() {
+fn a_receiver_away_for_longer_than_docker_keeps_logs_gets_everything_through_thirty_deaths() {
     let root = Root::new();
     let log = root.container('a', "web", CREATED);
     let receiver = Receiver::start();
@@ -149,7 +149,7 @@ fn what_dies_with_the_agent_before_it_was_copied_is_in_the_ledger() {
 }
 
 #[test]
-fn a_stopped_agent_leaves_nothing_to_the_engine_and_the_next_one_sends_it() {
+fn a_stopped_agent_leaves_nothing_to_docker_and_the_next_one_sends_it() {
     let root = Root::new();
     let log = root.container('a', "web", CREATED);
     let receiver = Receiver::start();

@@ -66,7 +66,7 @@ fn row(container_ix: usize) -> Row {
         route: format!("bench-{container_ix}/bench-{container_ix}.log"),
         sequence: 0,
         boot: "bench".to_owned(),
-        ladder: Ladder { epochs: vec![Epoch { shape, from: Place::default() }], rungs: Vec::new() },
+        ladder: Ladder { epochs: vec![Epoch { shape: shape.into(), from: Place::default() }], rungs: Vec::new() },
         drained: (0..5_u8).map(|head| Fingerprint::of(&[head])).collect(),
         absent_since_ns: None,
     }

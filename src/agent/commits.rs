@@ -219,7 +219,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     }
 
     fn take_outcome(&mut self, outcome: Outcome<O>, now: Duration) {
-        let Some(ix) = self.by_id.get(&outcome.id).copied() else {
+        let Some(ix) = self.slot_of(&outcome.id) else {
             if let Err(error) = &outcome.result {
                 self.say_commit_failed(error, now);
                 // The item of the first listing is nobody's as well: it goes with the next commit.

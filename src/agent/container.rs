@@ -8,6 +8,7 @@ mod replay;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(in crate::agent) use self::other_shapes::OtherShapes;
@@ -131,7 +132,7 @@ pub struct Container<O: Os> {
     /// The output its metadata asks for, below log-path.
     pub route: String,
     /// The settings its records should have.
-    pub shape: Shape,
+    pub shape: Arc<Shape>,
     pub lineage: Lineage<O>,
     pub stage: Stage<O>,
     /// The output that the ladder is about.
@@ -176,7 +177,7 @@ impl<O: Os> Container<O> {
         directory: PathBuf,
         facts: Facts,
         route: String,
-        shape: Shape,
+        shape: Arc<Shape>,
         until_ns: Option<i128>,
     ) -> Self {
         Container {

@@ -16,11 +16,13 @@ mod gauges;
 mod held;
 mod pace;
 mod reload;
+mod rest;
 pub(crate) mod roster;
 mod routes;
 pub mod status;
 mod telling;
 pub mod threads;
+mod timetable;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -32,23 +34,28 @@ use crate::agent::container::{Container, Trouble, Turn, Went};
 use crate::agent::inbox::Hints;
 use crate::agent::pipe::Tally;
 use crate::agent::schedule::{Activity, WatchChange};
-use crate::checkpoint::codec;
 use crate::checkpoint::commit::Committer;
 use crate::checkpoint::store::Store;
+use crate::checkpoint::{Shapes, codec};
 use crate::config::Config;
-use crate::config::limits::{COMMIT_PERIOD, POLL_MAX, ROOT_PERIOD, SWEEP_PERIOD, UNWATCHED_PERIOD};
+use crate::config::limits::{
+    COMMIT_PERIOD, POLL_MAX, ROOT_PERIOD, SWEEP_PERIOD, TIDY_PERIOD, TIDY_PERIOD_QUIET, UNWATCHED_PERIOD,
+};
 use crate::config::treatment::Treatment;
+use crate::discover::listing::ContainerId;
 use crate::loss::{Ledger, Loss};
 use crate::sink::journal::Journal;
 use crate::sink::tidy::{Chore, Retention, Tidier};
+use crate::sys::Os;
 use crate::sys::watch::Watcher;
-use crate::sys::{Os, Stat};
 use crate::telemetry::said::Said;
 use crate::telemetry::{Counters, Health, RecoveryReason};
 
 use self::gauges::{Busy, Counted};
 use self::pace::Pace;
+use self::rest::{AtRest, Signature};
 use self::routes::Route;
+use self::timetable::Timetable;
 
 /// A backfill gives up on what failed so often in a row.
 const BACKFILL_TRIES: u32 = 6;
@@ -73,9 +80,8 @@ pub struct Remembered {
 struct Slot<O: Os> {
     container: Container<O>,
     activity: Activity,
-    due: Duration,
     /// config.v2.json and hostconfig.json as they were last read.
-    signature: [Option<Stat>; 2],
+    signature: Signature,
     facts_at: Duration,
     /// Flags, sections and labels want it.
     selected: bool,
@@ -83,7 +89,7 @@ struct Slot<O: Os> {
     unsettled: bool,
     /// Bytes of its log that are still delivered although it isn't selected any more.
     leaves_after: u64,
-    treatment: Treatment,
+    treatment: Arc<Treatment>,
     /// It was there when the state was first made.
     first: bool,
     n_failures: u32,
@@ -106,7 +112,7 @@ struct Slot<O: Os> {
 
 /// What the store holds of a container.
 struct Stored {
-    row: Option<crate::checkpoint::Row>,
+    row: Option<Box<crate::checkpoint::Row>>,
     /// At least so many parts of the row are in the store.
     n_parts: usize,
     /// How many there are once the commit on its way is durable.
@@ -142,8 +148,14 @@ pub struct Agent<O: Os, C: Committer<O>, T: Tidier, W: Watcher> {
     /// Boxed: nodes of a map whose keys only grow are half empty, and a slot is large.
     slots: BTreeMap<usize, Box<Slot<O>>>,
     next_slot: usize,
-    by_id: HashMap<String, usize>,
-    queue: BTreeSet<(Duration, usize)>,
+    by_id: HashMap<ContainerId, usize>,
+    timetable: Timetable,
+    at_rest: BTreeMap<usize, AtRest>,
+    shapes: Shapes,
+    /// The one that was worked out last: most containers are treated alike.
+    treated: Option<Arc<Treatment>>,
+    /// Their directories are gone.
+    removed: BTreeSet<usize>,
     hot: BTreeSet<usize>,
     wanting: BTreeSet<usize>,
     stored: HashMap<String, Stored>,
@@ -183,6 +195,8 @@ pub struct Agent<O: Os, C: Committer<O>, T: Tidier, W: Watcher> {
     /// When bytes last came from any log.
     hot_moved_at: Duration,
     tidied_at: Duration,
+    /// Until the next round over all outputs.
+    tidy_period: Duration,
     stopping: bool,
     /// Rows whose absence is to be stored.
     absent: Vec<String>,
@@ -228,7 +242,11 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             slots: BTreeMap::new(),
             next_slot: 0,
             by_id: HashMap::new(),
-            queue: BTreeSet::new(),
+            timetable: Timetable::default(),
+            at_rest: BTreeMap::new(),
+            shapes: Shapes::default(),
+            treated: None,
+            removed: BTreeSet::new(),
             hot: BTreeSet::new(),
             wanting: BTreeSet::new(),
             stored: HashMap::new(),
@@ -258,6 +276,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             busy: Busy::default(),
             hot_moved_at: now,
             tidied_at: Duration::ZERO,
+            tidy_period: TIDY_PERIOD,
             stopping: false,
             absent: Vec::new(),
             os: parts.os,
@@ -271,10 +290,13 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             mode,
             share,
         };
-        for (row, n_parts) in rows {
+        for (mut row, n_parts) in rows {
+            for epoch in &mut row.ladder.epochs {
+                epoch.shape = agent.shapes.share(epoch.shape.clone());
+            }
             agent.stored.insert(
                 row.id.clone(),
-                Stored { n_parts, n_parts_next: n_parts, sequence: row.sequence, row: Some(row) },
+                Stored { n_parts, n_parts_next: n_parts, sequence: row.sequence, row: Some(Box::new(row)) },
             );
         }
         agent
@@ -288,7 +310,10 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         self.take_hints(hints, now);
         self.look_at_root(now);
         let mut moved = false;
-        for ix in self.take_due(now) {
+        for ix in self.timetable.take(now) {
+            if self.rests_on(ix, now) {
+                continue;
+            }
             moved |= self.serve(ix, now);
             self.recount(ix);
         }
@@ -307,7 +332,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     }
 
     fn pause(&self, now: Duration) -> Duration {
-        let next_due = self.queue.first().map_or(now + SWEEP_PERIOD, |(due, _)| *due);
+        let next_due = self.timetable.next().unwrap_or(now + SWEEP_PERIOD);
         let root_pause = if self.root_modified.is_none() { POLL_MAX } else { ROOT_PERIOD };
         let mut next = next_due.min(self.root_looked_at + root_pause);
         if !self.wanting.is_empty() && self.committer.is_idle() {
@@ -332,7 +357,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             self.root_modified = None;
         }
         for name in &hints.directories {
-            let known = name.to_str().and_then(|name| self.by_id.get(name)).copied();
+            let known = name.to_str().and_then(|name| self.slot_of(name));
             match known {
                 Some(ix) => self.look_soon(ix, now),
                 None => self.root_modified = None,
@@ -357,17 +382,14 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     }
 
     fn reschedule(&mut self, ix: usize, due: Duration) {
-        if let Some(slot) = self.slots.get_mut(&ix) {
-            self.queue.remove(&(slot.due, ix));
-            slot.due = due;
-            self.queue.insert((due, ix));
+        if self.slots.contains_key(&ix) {
+            self.at_rest.remove(&ix);
+            self.timetable.set(ix, due);
         }
     }
 
-    fn take_due(&mut self, now: Duration) -> Vec<usize> {
-        let due: Vec<usize> = self.queue.range(..=(now, usize::MAX)).map(|(_, ix)| *ix).collect();
-        self.queue = self.queue.split_off(&(now, usize::MAX));
-        due
+    fn slot_of(&self, id: &str) -> Option<usize> {
+        self.by_id.get(&ContainerId::parse(id)?).copied()
     }
 
     /// One container's turn. True if bytes moved.
@@ -515,6 +537,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             Went::Blocked | Went::Finished => POLL_MAX,
         };
         self.reschedule(ix, schedule::tick(now + pause).max(now));
+        if went == Went::Quiet && pause >= SWEEP_PERIOD {
+            self.lay_to_rest(ix);
+        }
         moved
     }
 
@@ -557,6 +582,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     fn tidy(&mut self, now: Duration) {
         for tidied in self.tidier.poll() {
             self.counters.tidied(&tidied);
+            if !tidied.failed.is_empty() {
+                self.tidy_period = TIDY_PERIOD;
+            }
             for (path, error) in tidied.failed {
                 let file = path.display().to_string();
                 if self.said.say("tidy", &file, now).is_some() {
@@ -564,10 +592,12 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 }
             }
         }
-        if now >= self.tidied_at + SWEEP_PERIOD * 2 || self.tidied_at == Duration::ZERO && self.first_listing_seen {
+        if now >= self.tidied_at + self.tidy_period || self.tidied_at == Duration::ZERO && self.first_listing_seen {
             self.tidied_at = now;
-            let total_max = self.config.max_total_bytes;
-            self.tidier.submit(Chore::All { outputs: self.outputs(), total_max });
+            let (outputs, total_max) = (self.outputs(), self.config.max_total_bytes);
+            let by_time = total_max.is_some() || outputs.iter().any(|(_, retention)| retention.age_max.is_some());
+            self.tidy_period = if by_time { TIDY_PERIOD } else { TIDY_PERIOD_QUIET };
+            self.tidier.submit(Chore::All { outputs, total_max });
         }
     }
 

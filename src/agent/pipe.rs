@@ -1,5 +1,7 @@
 //! One container's lines into rendered records: decode, assemble, filter, format. No files.
 
+use std::sync::Arc;
+
 use crate::assemble::{Assembler, Joining, LatePieces, Unfinished};
 use crate::batch::Batch;
 use crate::checkpoint::Shape;
@@ -49,24 +51,24 @@ pub enum Flow {
 pub struct Pipe {
     decoder: Decoder,
     pub assembler: Assembler,
-    shape: Shape,
+    shape: Arc<Shape>,
     until_ns: Option<i128>,
     /// The time of the last record decided.
     pub last_time: Option<Timestamp>,
 }
 
 impl Pipe {
-    pub fn new(shape: Shape, unfinished: Unfinished, until_ns: Option<i128>) -> Pipe {
+    pub fn new(shape: Arc<Shape>, unfinished: Unfinished, until_ns: Option<i128>) -> Pipe {
         let assembler = Assembler::resume(joining(&shape), unfinished);
         Pipe { decoder: Decoder::new(), assembler, shape, until_ns, last_time: None }
     }
 
-    pub fn shape(&self) -> &Shape {
+    pub fn shape(&self) -> &Arc<Shape> {
         &self.shape
     }
 
     /// From the next record on.
-    pub fn set_shape(&mut self, shape: Shape) {
+    pub fn set_shape(&mut self, shape: Arc<Shape>) {
         self.assembler.set_joining(joining(&shape));
         self.shape = shape;
     }

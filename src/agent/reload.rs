@@ -10,6 +10,7 @@ use crate::agent::{Agent, Stored};
 use crate::checkpoint::Row;
 use crate::checkpoint::commit::Committer;
 use crate::config::Config;
+use crate::config::limits::TIDY_PERIOD;
 use crate::sink::tidy::Tidier;
 use crate::sys::Os;
 use crate::sys::watch::Watcher;
@@ -21,6 +22,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let now = self.os.monotonic();
         self.config = config;
         self.counters.by_container.set([]);
+        self.tidy_period = TIDY_PERIOD;
         self.tidied_at = now; // The next round is by the new settings, and not now: a reload may come often.
         let all: Vec<usize> = self.slots.keys().copied().collect();
         for ix in all {
@@ -56,7 +58,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let selected = self.config.selection.selects(&facts.metadata);
         let route = self.config.path_template.route(&facts.metadata);
         let treatment = self.treatment(&facts.metadata, now);
-        let shape = treatment.shape(&facts.metadata, self.config.window.since_ns);
+        let shape = self.shapes.share(treatment.shape(&facts.metadata, self.config.window.since_ns));
         let slot = self.slots.get_mut(&ix).expect("it is being served");
         if slot.container.facts.metadata.name != facts.metadata.name {
             tracing::info!(from = %slot.container.facts.metadata.name, to = %facts.metadata.name, "container renamed");
@@ -102,7 +104,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         slot.activity = Activity::new(now);
         self.hot.remove(&ix);
         if let Some(Stored { row: stored, .. }) = self.stored.get_mut(&row.id) {
-            *stored = Some(row);
+            *stored = Some(Box::new(row));
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::container::{Container, Facts};
 use crate::agent::gauges::Counted;
 use crate::agent::pace::Pace;
+use crate::agent::rest::{CONFIG, HOST_CONFIG, Signature};
 use crate::agent::schedule::Activity;
 use crate::agent::{Agent, Mode, Share, Slot};
 use crate::checkpoint::commit::Committer;
@@ -15,15 +17,12 @@ use crate::config::limits::{
     CONFIG_BYTES_MAX, NAME_PATIENCE, ROOT_PERIOD, ROW_ABSENT_MAX, SWEEP_PERIOD, UNWATCHED_PERIOD,
 };
 use crate::config::treatment::Treatment;
-use crate::discover::listing::{container_ids, log_file_name};
+use crate::discover::listing::{ContainerId, is_among, listed_ids, log_file_name};
 use crate::discover::{ContainerConfig, LogOptions, Needed};
 use crate::format::Metadata;
 use crate::sink::tidy::Tidier;
 use crate::sys::watch::Watcher;
-use crate::sys::{Kind, Os, Stat};
-
-const CONFIG: &str = "config.v2.json";
-const HOST_CONFIG: &str = "hostconfig.json";
+use crate::sys::{Kind, Os};
 
 impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     /// Lists the root when its mtime moved, when somebody hinted at it, and every sweep.
@@ -50,16 +49,16 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         if !self.root_watched && self.mode == Mode::Run {
             self.root_watched = self.watcher.watch_root(&root).is_ok();
         }
-        match self.os.list(&root.join(".")) {
+        match listed_ids(&self.os, &root) {
             Err(error) => self.root_unreadable(error, now),
-            Ok(names) => {
+            Ok(ids) => {
                 self.root_modified = Some(modified);
                 self.root_listed_at = now;
                 if std::mem::take(&mut self.root_missing) {
                     tracing::info!(containers_dir = %root.display(), "the containers-dir is there");
                     self.health.clear("containers-dir");
                 }
-                self.listed(&root, &container_ids(&names), now);
+                self.listed(&root, &ids, now);
             }
         }
     }
@@ -76,12 +75,14 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         self.root_listed_at = now;
     }
 
-    fn listed(&mut self, root: &Path, ids: &[String], now: Duration) {
+    /// `ids` are in order.
+    fn listed(&mut self, root: &Path, ids: &[ContainerId], now: Duration) {
         let first = !self.first_listing_seen;
         for id in ids {
             if self.by_id.contains_key(id) {
                 continue;
             }
+            let id = &id.to_string();
             let directory = root.join(id);
             match self.os.stat(&directory) {
                 Ok(stat) if stat.kind == Kind::Directory => self.admit(id, directory, first, now),
@@ -93,37 +94,41 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 }
             }
         }
-        let there: std::collections::HashSet<&str> = ids.iter().map(String::as_str).collect();
-        self.awaited.retain(|id, _| there.contains(id.as_str()));
-        let mut gone = Vec::new();
-        for (ix, slot) in &mut self.slots {
-            let removed = !there.contains(slot.container.id.as_str());
-            if removed != slot.container.removed {
+        self.awaited.retain(|id, _| is_among(ids, id));
+        let came_or_went = |(id, ix): (&ContainerId, &usize)| {
+            let removed = ids.binary_search(id).is_err();
+            (removed != self.removed.contains(ix)).then_some((*ix, removed))
+        };
+        let mut changed: Vec<(usize, bool)> = self.by_id.iter().filter_map(came_or_went).collect();
+        changed.sort_unstable();
+        for (ix, removed) in changed {
+            if removed {
+                self.removed.insert(ix)
+            } else {
+                self.removed.remove(&ix)
+            };
+            if let Some(slot) = self.slots.get_mut(&ix) {
                 slot.container.removed = removed;
-                gone.push(*ix);
             }
-        }
-        for ix in gone {
             self.reschedule(ix, now);
         }
         self.first_listing_seen = true;
         self.settle_absent();
         if !ids.is_empty() {
-            self.note_absent(&there);
+            self.note_absent(ids);
         }
-        self.counters.containers.set(self.slots.values().filter(|slot| slot.selected).count() as i64);
     }
 
     /// Rows whose container no listing has shown for days are dropped. A late mount is no removal: only listings that
     /// show containers count.
-    fn note_absent(&mut self, there: &std::collections::HashSet<&str>) {
+    fn note_absent(&mut self, ids: &[ContainerId]) {
         let now_ns = self.os.wall_ns();
         let mut changed = Vec::new();
         for (id, stored) in &mut self.stored {
             let Some(row) = &mut stored.row else {
                 continue;
             };
-            match (there.contains(id.as_str()), row.absent_since_ns) {
+            match (is_among(ids, id), row.absent_since_ns) {
                 (true, Some(_)) => row.absent_since_ns = None,
                 (false, None) => row.absent_since_ns = Some(now_ns),
                 (false, Some(since)) if now_ns - since > ROW_ABSENT_MAX.as_nanos() as i64 => {}
@@ -135,6 +140,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     }
 
     fn admit(&mut self, id: &str, directory: PathBuf, first: bool, now: Duration) {
+        let Some(key) = ContainerId::parse(id) else {
+            return;
+        };
         let ix = self.next_slot;
         let read = self.read_facts(id, &directory, now);
         if read.facts.is_none() && read.wait {
@@ -151,18 +159,17 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             return;
         }
         let treatment = self.treatment(&facts.metadata, now);
-        let shape = treatment.shape(&facts.metadata, self.config.window.since_ns);
+        let shape = self.shapes.share(treatment.shape(&facts.metadata, self.config.window.since_ns));
         let selected = self.config.selection.selects(&facts.metadata);
         let mut container = Container::new(id, directory, facts, route, shape, self.config.window.until_ns);
         container.removed = false;
         self.next_slot += 1;
-        self.by_id.insert(id.to_owned(), ix);
+        self.by_id.insert(key, ix);
         self.slots.insert(
             ix,
             Box::new(Slot {
                 container,
                 activity: Activity::new(now),
-                due: now,
                 signature: read.signature,
                 facts_at: now,
                 selected,
@@ -182,7 +189,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 quiet_since_stop: false,
             }),
         );
-        self.queue.insert((now, ix));
+        self.timetable.set(ix, now);
         self.hot.insert(ix);
         let route = self.slots[&ix].container.route.clone();
         self.share_route(ix, &route);
@@ -204,12 +211,15 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     }
 
     /// How the container is treated. Labels that are no good are named once, and left aside.
-    pub(super) fn treatment(&mut self, metadata: &Metadata, now: Duration) -> Treatment {
+    pub(super) fn treatment(&mut self, metadata: &Metadata, now: Duration) -> Arc<Treatment> {
         let (treatment, bad) = self.config.treatment(metadata);
         if !bad.is_empty() && self.said.say("label", &metadata.id, now).is_some() {
             tracing::warn!(container = %metadata.name, labels = %bad.join("; "), "labels that can't be used are ignored");
         }
-        treatment
+        match &self.treated {
+            Some(treated) if **treated == treatment => treated.clone(),
+            _ => self.treated.insert(Arc::new(treatment)).clone(),
+        }
     }
 
     /// Reads the metadata again when its file changed, was hinted at, or wasn't looked at for a while.
@@ -229,7 +239,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         }
         let directory = slot.container.lineage.directory().to_owned();
         let id = slot.container.id.clone();
-        let signature = self.signature(&directory);
+        let signature = Signature::of(&self.os, &directory);
         let same = signature == slot.signature && !slot.unsettled;
         let read = if same { None } else { Some(self.read_facts(&id, &directory, now)) };
         let slot = self.slots.get_mut(&ix).expect("looked up above");
@@ -246,12 +256,8 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         self.settle_facts(ix, facts, now);
     }
 
-    fn signature(&self, directory: &Path) -> [Option<Stat>; 2] {
-        [CONFIG, HOST_CONFIG].map(|name| self.os.stat(&directory.join(name)).ok())
-    }
-
     fn read_facts(&mut self, id: &str, directory: &Path, now: Duration) -> ReadFacts {
-        let signature = self.signature(directory);
+        let signature = Signature::of(&self.os, directory);
         let (facts, named) = read_facts(&self.os, &self.config.hostname, &self.config.needed, id, directory);
         match named {
             Named::Yes => ReadFacts { facts: Some(facts), wait: false, unreadable: false, signature },
@@ -260,18 +266,18 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 if self.said.say("config", id, now).is_some() {
                     tracing::warn!(container = %&id[..12], %error, "cannot read config.v2.json now; its lines wait for its name");
                 }
-                ReadFacts { facts: None, wait: true, unreadable: true, signature: [None, None] }
+                ReadFacts { facts: None, wait: true, unreadable: true, signature: Signature::UNREAD }
             }
             // Whoever writes it may not write it at one stroke, and a refusal may be one of the moment.
-            Named::No { .. } if !self.by_id.contains_key(id) && !self.waited_for_name(id, now) => {
-                ReadFacts { facts: None, wait: true, unreadable: true, signature: [None, None] }
+            Named::No { .. } if self.slot_of(id).is_none() && !self.waited_for_name(id, now) => {
+                ReadFacts { facts: None, wait: true, unreadable: true, signature: Signature::UNREAD }
             }
             Named::No { error, unread } => {
                 if self.said.say("config", id, now).is_some() {
                     tracing::warn!(container = %&id[..12], %error, "cannot read config.v2.json: the short id is its name");
                 }
                 // What couldn't be read is read again, also when it doesn't change.
-                let signature = if unread { [None, None] } else { signature };
+                let signature = if unread { Signature::UNREAD } else { signature };
                 ReadFacts { facts: None, wait: false, unreadable: true, signature }
             }
         }
@@ -300,11 +306,15 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let Some(slot) = self.slots.remove(&ix) else {
             return;
         };
-        self.queue.remove(&(slot.due, ix));
+        self.timetable.remove(ix);
+        self.at_rest.remove(&ix);
+        self.removed.remove(&ix);
         self.hot.remove(&ix);
         self.wanting.remove(&ix);
         self.busy.forget(ix, slot.counted);
-        self.by_id.remove(&slot.container.id);
+        if let Some(key) = ContainerId::parse(&slot.container.id) {
+            self.by_id.remove(&key);
+        }
         self.said.forget(&slot.container.id);
         self.watcher.unwatch(slot.container.lineage.directory());
         self.leave_route(ix, &slot.container);
@@ -370,13 +380,13 @@ struct ReadFacts {
     /// The container is only being made, or can't be read now.
     wait: bool,
     unreadable: bool,
-    signature: [Option<Stat>; 2],
+    signature: Signature,
 }
 
 /// Parts a backfill's containers among its agents: those that share an output, now or in their rows, go together.
 pub(super) fn plan<O: Os>(os: &O, config: &Config, rows: &[(String, String)]) -> Vec<Share> {
     let root = &config.places.containers_dir;
-    let ids = container_ids(&os.list(&root.join(".")).unwrap_or_default());
+    let ids: Vec<String> = listed_ids(os, root).unwrap_or_default().iter().map(ContainerId::to_string).collect();
     let mut groups = Groups::default();
     for (id, route) in rows {
         groups.join(id, route);

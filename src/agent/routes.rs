@@ -2,6 +2,7 @@
 //! and every change of writer waits for a commit.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::Agent;
@@ -50,6 +51,7 @@ impl Route {
         if self.starts.len() >= STARTS_MAX {
             self.starts.remove(0);
         }
+        self.starts.reserve_exact(1); // Most outputs have one, for ever.
         self.starts.push((place, id.to_owned()));
     }
 
@@ -139,8 +141,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         }
         let is_last = last_writer.as_deref() == Some(id.as_str());
         if !settled && !is_last {
-            let last = last_writer.as_ref().and_then(|last| self.by_id.get(last));
-            if last.is_some_and(|last| self.slots.get(last).is_some_and(|slot| slot.selected && slot.trouble.is_none()))
+            let last = last_writer.as_ref().and_then(|last| self.slot_of(last));
+            if last
+                .is_some_and(|last| self.slots.get(&last).is_some_and(|slot| slot.selected && slot.trouble.is_none()))
             {
                 return false; // It opens first: what it wrote after its last commit stands at the output's end.
             }
@@ -207,7 +210,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     pub(super) fn settle_absent(&mut self) {
         let absent = self.routes.iter().filter(|(name, route)| {
             !route.settled
-                && route.last_writer.as_ref().is_some_and(|id| !self.by_id.contains_key(id))
+                && route.last_writer.as_ref().is_some_and(|id| self.slot_of(id).is_none())
                 && self.share.as_ref().is_none_or(|share| share.takes(name))
         });
         let absent: Vec<String> = absent.map(|(route, _)| route.clone()).collect();
@@ -219,10 +222,10 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     }
 
     /// How an output is written and kept: as the container that has it asks for, or else by the name of the last one and its labels.
-    pub(super) fn treatment_of(&self, route: &str) -> Treatment {
+    pub(super) fn treatment_of(&self, route: &str) -> Arc<Treatment> {
         let entry = self.routes.get(route);
         let holder = entry.and_then(|entry| self.slots.get(&entry.holder?));
-        let writer = || self.by_id.get(entry?.last_writer.as_deref()?).and_then(|ix| self.slots.get(ix));
+        let writer = || self.slot_of(entry?.last_writer.as_deref()?).and_then(|ix| self.slots.get(&ix));
         match holder.or_else(writer) {
             Some(slot) => slot.treatment.clone(),
             None => {
@@ -232,7 +235,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                     ..Metadata::default()
                 });
                 // Labels that are no good were blamed on the container.
-                self.config.treatment(&metadata.unwrap_or_default()).0
+                self.config.treatment(&metadata.unwrap_or_default()).0.into()
             }
         }
     }

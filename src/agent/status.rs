@@ -75,7 +75,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             Position::of(&container.id, name, &container.ladder_route, &container.ladder, drained)
         });
         let mut positions: HashMap<String, Position> = live.map(|position| (position.id.clone(), position)).collect();
-        let stored = self.stored.values().filter_map(|stored| stored.row.as_ref());
+        let stored = self.stored.values().filter_map(|stored| stored.row.as_deref());
         for position in stored.filter_map(Position::of_row) {
             positions.entry(position.id.clone()).or_insert(position);
         }

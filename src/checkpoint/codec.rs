@@ -204,7 +204,7 @@ mod tests {
         let bytes_of = |row: &Row| postcard::to_stdvec(row).unwrap();
         let before = bytes_of(&row).len();
         let from = crate::sink::Place { segment: 1, offset: 5 };
-        row.ladder.epochs.push(crate::checkpoint::Epoch { shape: shape.clone(), from });
+        row.ladder.epochs.push(crate::checkpoint::Epoch { shape: shape.clone().into(), from });
         let bytes = bytes_of(&row);
         let epoch = postcard::to_stdvec(&row.ladder.epochs[0]).unwrap();
         assert_eq!(bytes.len(), before + epoch.len());

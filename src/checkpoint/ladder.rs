@@ -1,5 +1,7 @@
 //! Rungs: what was true at one commit, kept at doubling ages so that a power loss finds one whose output is there.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::assemble::Unfinished;
@@ -31,7 +33,8 @@ pub struct Row {
 /// The settings that shape an output's bytes, and where they begin to count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Epoch {
-    pub shape: Shape,
+    /// Shared: thousands of containers have the same, each at several places.
+    pub shape: Arc<Shape>,
     pub from: Place,
 }
 
@@ -90,7 +93,7 @@ impl Ladder {
     }
 
     /// The shape in force at `place`.
-    pub fn shape_at(&self, place: Place) -> Option<&Shape> {
+    pub fn shape_at(&self, place: Place) -> Option<&Arc<Shape>> {
         let in_force = self.epochs.iter().rev().find(|epoch| epoch.from <= place);
         in_force.or(self.epochs.first()).map(|epoch| &epoch.shape)
     }
@@ -257,7 +260,7 @@ mod tests {
         let mut ladder = Ladder::default();
         for second in [1, 2, 3] {
             let from = Place { segment: 1, offset: second * 10 };
-            ladder.epochs.push(Epoch { shape: shape(second), from });
+            ladder.epochs.push(Epoch { shape: shape(second).into(), from });
             ladder.push(rung(second, false));
         }
         let at =

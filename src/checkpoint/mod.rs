@@ -6,6 +6,8 @@ pub mod commit;
 pub mod ladder;
 mod older;
 pub mod position;
+mod shapes;
 pub mod store;
 
 pub use ladder::{Epoch, Ladder, Row, Rung, Shape};
+pub use shapes::Shapes;

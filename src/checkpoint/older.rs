@@ -47,7 +47,7 @@ impl From<RowV2> for Row {
         let epochs = ladder.epochs.into_iter().map(|EpochV2 { shape, from }| {
             let ShapeV2 { formatter, max_line_bytes, since_ns, filter } = shape;
             Epoch {
-                shape: Shape { formatter, max_line_bytes, since_ns, filter, redaction: Redaction::default() },
+                shape: Shape { formatter, max_line_bytes, since_ns, filter, redaction: Redaction::default() }.into(),
                 from,
             }
         });

@@ -84,6 +84,12 @@ pub const JOURNAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// A full sweep of 5,000 costs 40 ms, too dear for every second.
 pub const SWEEP_PERIOD: Duration = Duration::from_secs(30);
 
+/// All outputs are asked for segments to compress or prune once in this time when age or the total bounds them, or when
+/// something failed. A rotation asks for its own output at once.
+pub const TIDY_PERIOD: Duration = Duration::from_secs(60);
+/// And otherwise: it only finds what somebody else left there.
+pub const TIDY_PERIOD_QUIET: Duration = Duration::from_secs(600);
+
 /// How long a container waits for metadata that can be read, before its short id stands in for its name. Short, for its
 /// log may be gone meanwhile.
 pub const NAME_PATIENCE: Duration = Duration::from_millis(500);

@@ -1,6 +1,11 @@
 //! Reads the names in Docker's directories: which are containers, which are generations of a log.
 
 use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use crate::sys::Os;
 
 /// A rotated generation beside the current log: `<id>-json.log.N` or `.N.gz`. A lower number is newer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,6 +25,41 @@ impl Sibling {
 /// Docker's ids, and nothing else, have 64 lower-case hex digits.
 pub fn is_container_id(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A container's id in half the bytes of its digits, so that thousands of them lie close together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContainerId([u128; 2]);
+
+impl ContainerId {
+    /// `None` if the name is no id.
+    pub fn parse(name: &str) -> Option<ContainerId> {
+        if !is_container_id(name) {
+            return None;
+        }
+        let half = |digits| u128::from_str_radix(digits, 16).ok();
+        Some(ContainerId([half(&name[..32])?, half(&name[32..])?]))
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}{:032x}", self.0[0], self.0[1])
+    }
+}
+
+/// The containers that a root shows, in order.
+pub fn listed_ids<O: Os>(os: &O, root: &Path) -> io::Result<Vec<ContainerId>> {
+    let mut ids = Vec::new();
+    // Through a link if the whole root is one.
+    os.each_name(&root.join("."), &mut |name| ids.extend(name.to_str().and_then(ContainerId::parse)))?;
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// Whether `id` is among `ids`, which are in order.
+pub fn is_among(ids: &[ContainerId], id: &str) -> bool {
+    ContainerId::parse(id).is_some_and(|id| ids.binary_search(&id).is_ok())
 }
 
 /// The containers among the names of the containers directory, in order.
@@ -83,6 +123,14 @@ mod tests {
         let second = ID.replace("00", "ff");
         let listed: Vec<OsString> = vec![second.clone().into(), ".tmp".into(), ID.into(), "lost+found".into()];
         assert_eq!(container_ids(&listed), [ID.to_owned(), second]);
+    }
+
+    #[test]
+    fn an_id_reads_as_it_was_written() {
+        assert_eq!(ContainerId::parse(ID).unwrap().to_string(), ID);
+        assert_eq!(ContainerId::parse(&ID[1..]), None);
+        assert!(is_among(&[ContainerId::parse(ID).unwrap()], ID));
+        assert!(!is_among(&[ContainerId::parse(ID).unwrap()], &ID.replace("00", "ff")));
     }
 
     #[test]

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::Shape;
+use crate::checkpoint::{Shape, Shapes};
 use crate::config::limits::JOURNAL_BYTES_MAX;
 use crate::sink::Place;
 use crate::sys::{Create, Os};
@@ -28,7 +29,7 @@ pub struct Note {
     pub name: String,
     pub route: String,
     pub place: Place,
-    pub shape: Shape,
+    pub shape: Arc<Shape>,
     /// Where the container's log was first read from; `None`: its beginning.
     pub began: Option<Began>,
     /// Labels that say how its rotated outputs are kept, for when the container is gone.
@@ -61,7 +62,7 @@ pub fn path(log_path: &Path) -> PathBuf {
 impl Journal {
     /// Reads it; lines that are no notes (a torn last one) are passed over.
     pub fn load<O: Os>(os: &O, log_path: &Path) -> io::Result<Journal> {
-        let mut journal = Journal::default();
+        let (mut journal, mut shapes) = (Journal::default(), Shapes::default());
         let file = match os.open(&path(log_path)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(journal),
@@ -76,8 +77,10 @@ impl Journal {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a read ended before the file does"));
         }
         for line in bytes[..read].split(|byte| *byte == b'\n') {
-            if let Ok(note) = serde_json::from_slice::<Note>(line) {
-                journal.notes.entry(note.id.clone()).or_default().push(note);
+            if let Ok(mut note) = serde_json::from_slice::<Note>(line) {
+                note.shape = shapes.share(note.shape);
+                // Most containers have one.
+                journal.notes.entry(note.id.clone()).or_insert_with(|| Vec::with_capacity(1)).push(note);
             }
         }
         Ok(journal)
@@ -165,7 +168,8 @@ mod tests {
             since_ns: Some(-5),
             filter: Default::default(),
             redaction: Default::default(),
-        };
+        }
+        .into();
         let (name, place) = ("web".repeat(100), Place { segment, offset: 7 });
         Note { id: id.to_owned(), name, route: route.to_owned(), place, shape, began: None, keeping: BTreeMap::new() }
     }

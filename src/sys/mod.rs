@@ -9,13 +9,13 @@ pub mod signal;
 pub mod unix;
 pub mod watch;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 /// What kind of thing a directory entry is. Links are never followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     File,
     Directory,
@@ -31,7 +31,7 @@ pub struct FileId {
 }
 
 /// The part of `stat(2)` the agent looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stat {
     pub id: FileId,
     pub kind: Kind,
@@ -62,6 +62,11 @@ pub trait Os: Clone + Send + 'static {
 
     /// Names in a directory, in no order, without `.` and `..`.
     fn list(&self, directory: &Path) -> io::Result<Vec<OsString>>;
+    /// The same one by one, for directories with thousands.
+    fn each_name(&self, directory: &Path, name: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
+        self.list(directory)?.iter().for_each(|one| name(one));
+        Ok(())
+    }
     /// `lstat`: a link is `Kind::Other`.
     fn stat(&self, path: &Path) -> io::Result<Stat>;
     fn stat_open(&self, file: &Self::File) -> io::Result<Stat>;

@@ -2,7 +2,7 @@
 //! Never blocks on what pretends to be a log: every open is non-blocking and refuses all but regular files.
 #![allow(clippy::disallowed_methods, reason = "sys is where the system is asked")]
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::num::NonZeroU64;
@@ -37,6 +37,13 @@ impl Os for Unix {
 
     fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
         fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect()
+    }
+
+    fn each_name(&self, directory: &Path, name: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
+        for entry in fs::read_dir(directory)? {
+            name(&entry?.file_name());
+        }
+        Ok(())
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {

@@ -35,8 +35,8 @@ pub struct Generation<O: Os> {
 #[derive(Clone, Copy)]
 pub(super) struct End {
     /// Of the file, in bytes.
-    size: u64,
-    modified_ns: i64,
+    pub(super) size: u64,
+    pub(super) modified_ns: i64,
     /// Of the text, which isn't that of the file when it is compressed.
     text: u64,
     /// Behind its last whole line.

@@ -34,7 +34,7 @@ pub struct Lineage<O: Os> {
     /// The heads of incarnations that were read to their end, so that none is read twice. Bounded.
     pub(super) drained: VecDeque<Fingerprint>,
     /// The id of the newest incarnation seen under the log's name.
-    newest: Option<FileId>,
+    pub(super) newest: Option<FileId>,
     /// How many incarnations were read before the first in `generations`.
     pub(super) passed: u64,
     /// The newest one was cut, and copies of what it held are still to be looked for.
@@ -178,6 +178,7 @@ impl<O: Os> Lineage<O> {
             generation.headless = generation.head.is_none();
         }
         let n_new = newer.len();
+        self.generations.reserve_exact(n_new); // Mostly it is one, and stays the only one.
         self.generations.extend(newer.into_iter().rev().map(|(_, generation)| generation));
         if newest.is_some() {
             self.newest = newest;

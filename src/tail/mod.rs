@@ -16,3 +16,4 @@ pub use identity::Fingerprint;
 pub use lineage::{Lineage, Look};
 pub use source::Source;
 pub use spooled::{Damage, Spooled};
+pub use waiting::Resting;

@@ -3,10 +3,32 @@
 use std::io;
 use std::ops::Range;
 
-use crate::sys::Os;
+use crate::sys::{FileId, Os, Stat};
 use crate::tail::{Chunk, Lineage};
 
+/// What a log looks like that was read to its end. While it does, a look at it finds nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Resting {
+    id: FileId,
+    size: u64,
+    modified_ns: i64,
+}
+
+impl Resting {
+    pub fn of(stat: &Stat) -> Resting {
+        Resting { id: stat.id, size: stat.size, modified_ns: stat.modified_ns }
+    }
+}
+
 impl<O: Os> Lineage<O> {
+    /// `None` if there is something to do other than wait for more.
+    pub fn resting(&self) -> Option<Resting> {
+        let [only] = self.generations.as_slices().0 else { return None };
+        let is_all = self.generations.len() == 1 && self.newest == Some(only.id) && !self.copies_due;
+        only.rest_behind_lines(None).filter(|_| is_all && only.is_plain())?;
+        only.end.map(|end| Resting { id: only.id, size: end.size, modified_ns: end.modified_ns })
+    }
+
     /// Whether the newest incarnation was cut or written anew in place, also to the same size or a larger one. Gives
     /// the bytes that were there and are lost: none where a copy has them.
     pub fn notice_cut(&mut self, os: &O) -> io::Result<Option<Range<u64>>> {

@@ -116,9 +116,9 @@ fn parted(notes: Vec<Note>, positions: &[Position]) -> BTreeMap<String, Owned> {
         let owned = owners.entry(note.id).or_default();
         owned.name = note.name;
         owned.began = owned.began.or(note.began);
-        let known = owned.shapes.iter().position(|shape| *shape == note.shape);
+        let known = owned.shapes.iter().position(|shape| *shape == *note.shape);
         let shape_ix = known.unwrap_or_else(|| {
-            owned.shapes.push(note.shape);
+            owned.shapes.push((*note.shape).clone());
             owned.shapes.len() - 1
         });
         owned.ranges.push(Range { route: note.route, start: note.place, end, shape_ix });
@@ -148,7 +148,8 @@ mod tests {
                 since_ns: None,
                 filter: Default::default(),
                 redaction: Default::default(),
-            },
+            }
+            .into(),
             began: None,
             keeping: Default::default(),
         }

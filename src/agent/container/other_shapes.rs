@@ -1,6 +1,8 @@
 //! The records that are held against an output, as the other settings would render them: those it was written under
 //! before or since, and those of now. Nothing while there is only one shape.
 
+use std::sync::Arc;
+
 use crate::agent::pipe::{Pipe, Tally};
 use crate::assemble::{LatePieces, Unfinished};
 use crate::batch::Batch;
@@ -13,7 +15,7 @@ pub struct OtherShapes {
 
 impl OtherShapes {
     /// All shapes of `ladder`, and the present one, but for the one that `pipe` has.
-    pub fn beside(pipe: &Pipe, ladder: &Ladder, present: &Shape, unfinished: &Unfinished) -> OtherShapes {
+    pub fn beside(pipe: &Pipe, ladder: &Ladder, present: &Arc<Shape>, unfinished: &Unfinished) -> OtherShapes {
         let mut others = OtherShapes::default();
         for shape in ladder.epochs.iter().map(|epoch| &epoch.shape).chain([present]) {
             if shape != pipe.shape() && others.all.iter().all(|(other, _)| other.shape() != shape) {
@@ -44,7 +46,7 @@ impl OtherShapes {
     }
 
     /// The same record as it would be written now; `None`: as it is.
-    pub fn rendering_in(&self, shape: &Shape, n_records: usize, ix: usize) -> Option<&[u8]> {
+    pub fn rendering_in(&self, shape: &Arc<Shape>, n_records: usize, ix: usize) -> Option<&[u8]> {
         let (_, batch) = self.all.iter().find(|(pipe, _)| pipe.shape() == shape)?;
         record_of(batch, n_records, ix)
     }
@@ -62,7 +64,7 @@ impl OtherShapes {
     }
 
     /// Gives the pipe such a shape, from the next record on. What it stood for takes the place of that one.
-    pub fn give(&mut self, pipe: &mut Pipe, shape: &Shape) {
+    pub fn give(&mut self, pipe: &mut Pipe, shape: &Arc<Shape>) {
         match self.all.iter_mut().find(|(other, _)| other.shape() == shape) {
             Some((other, batch)) => {
                 std::mem::swap(pipe, other);

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::sync::Arc;
 
 use super::{Aligned, Failed, Former, Opening, Source, gap, note_gap};
 use crate::agent::container::{Container, Turn};
@@ -75,7 +76,7 @@ impl<O: Os> Opening<'_, O> {
         output: &Output<O>,
         epochs: &[Epoch],
     ) -> Result<(Option<FoundEnd>, bool), Failed> {
-        let mut shapes: Vec<&Shape> = epochs.iter().rev().map(|epoch| &epoch.shape).collect();
+        let mut shapes: Vec<&Arc<Shape>> = epochs.iter().rev().map(|epoch| &epoch.shape).collect();
         shapes.dedup();
         for shape in shapes {
             let prefer = if shape.formatter.has_time() { Prefer::Latest } else { Prefer::LongestRun };
@@ -175,7 +176,7 @@ impl<O: Os> Opening<'_, O> {
     }
 
     /// The first record that the log has.
-    fn first_record(&self, turn: &Turn<'_, O>, seek: &Seek<'_>, shape: &Shape) -> Result<Option<Vec<u8>>, Failed> {
+    fn first_record(&self, turn: &Turn<'_, O>, seek: &Seek<'_>, shape: &Arc<Shape>) -> Result<Option<Vec<u8>>, Failed> {
         let mut scanned = self.container.lineage.reread(turn.os).map_err(Failed::Source)?;
         begin_scan(turn.os, &mut scanned, seek).map_err(Failed::Source)?;
         let pipe = Pipe::new(shape.clone(), Unfinished::default(), None);

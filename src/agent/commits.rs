@@ -21,7 +21,7 @@ pub const FIRST_LISTING_KEY: &[u8] = b"agent/first-listing";
 /// Items without a container of their own.
 const NOBODY: &str = "";
 /// Containers in one job: a first start on a large host goes in several.
-const ITEMS_MAX: usize = 512;
+const ITEMS_MAX: usize = 256;
 
 impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     /// Starts a commit when something waits for one, and once a second for the rest.

@@ -29,13 +29,16 @@ pub struct Hints {
     pub reopen: bool,
     /// Drain and end. Stays set.
     pub stop: bool,
+    /// That it is set was told before: no reason to look again.
+    pub stop_is_old: bool,
 }
 
 impl Hints {
     /// Whether there is a reason to look at all.
     pub fn is_empty(&self) -> bool {
         self.directories.is_empty()
-            && !(self.root || self.rescan || self.woken || self.reload || self.reopen || self.stop)
+            && !(self.root || self.rescan || self.woken || self.reload || self.reopen)
+            && (!self.stop || self.stop_is_old)
     }
 }
 
@@ -117,7 +120,7 @@ impl Inbox {
 
     /// Asks the agent to drain and end.
     pub fn stop(&self) {
-        self.leave(|hints| hints.stop = true);
+        self.leave(|hints| (hints.stop, hints.stop_is_old) = (true, false));
     }
 
     pub fn is_stopped(&self) -> bool {
@@ -133,7 +136,7 @@ impl Inbox {
             .wait_timeout_while(hints, timeout, |hints| hints.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
         let taken = std::mem::take(&mut *hints);
-        hints.stop = taken.stop;
+        (hints.stop, hints.stop_is_old) = (taken.stop, taken.stop);
         taken
     }
 
@@ -207,8 +210,19 @@ mod tests {
         let inbox = Inbox::new();
         inbox.clone().stop();
         assert!(inbox.wait(LONG).stop);
-        assert!(inbox.wait(LONG).stop);
+        assert!(inbox.wait(Duration::ZERO).stop);
         assert!(inbox.is_stopped());
+    }
+
+    #[test]
+    fn a_stop_ends_one_wait_and_not_every_one_behind_it() {
+        let inbox = Inbox::new();
+        inbox.stop();
+        assert!(!inbox.lock().is_empty());
+        inbox.wait(LONG);
+        assert!(inbox.lock().is_empty(), "a drain would look again and again without a pause");
+        inbox.stop();
+        assert!(!inbox.lock().is_empty(), "told once more");
     }
 
     #[test]

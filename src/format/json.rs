@@ -30,7 +30,7 @@ pub(super) fn append(record: &RecordView<'_>, constants: &[u8], out: &mut Vec<u8
     out.extend_from_slice(record.stream.name().as_bytes());
     out.extend_from_slice(b"\",\"log\":");
     // UTF-8 by contract; should that break, a reader still gets valid JSON.
-    append_string(&String::from_utf8_lossy(record.text), out);
+    append_text(record.text, out);
     out.extend_from_slice(constants);
     if let Some(attrs) = record.attrs {
         out.extend_from_slice(b",\"attrs\":");
@@ -39,16 +39,56 @@ pub(super) fn append(record: &RecordView<'_>, constants: &[u8], out: &mut Vec<u8
     out.push(b'}');
 }
 
-pub(crate) fn append_string(text: &str, out: &mut Vec<u8>) {
-    // No early exit, so that the compiler looks at many bytes at once: two thirds faster on long texts than serde_json.
-    let is_plain = text.bytes().fold(true, |is_plain, byte| is_plain & (byte >= 0x20 && byte != b'"' && byte != b'\\'));
-    if is_plain {
-        out.push(b'"');
-        out.extend_from_slice(text.as_bytes());
-        out.push(b'"');
-    } else {
-        serde_json::to_writer(out, text).expect("a string into memory cannot fail");
+/// Looked at so many bytes at a time for what must be escaped.
+const CHUNK_BYTES: usize = 32;
+
+/// Bytes that are no text become U+FFFD.
+pub(crate) fn append_text(text: &[u8], out: &mut Vec<u8>) {
+    match simdutf8::basic::from_utf8(text) {
+        Ok(text) => append_string(text, out),
+        Err(_) => append_string(&String::from_utf8_lossy(text), out),
     }
+}
+
+/// As serde_json writes it.
+pub(crate) fn append_string(text: &str, out: &mut Vec<u8>) {
+    let bytes = text.as_bytes();
+    out.push(b'"');
+    let mut copied = 0;
+    for (chunk_ix, chunk) in bytes.chunks(CHUNK_BYTES).enumerate() {
+        // No early exit, so that the compiler looks at many bytes at once.
+        let is_plain = |is_plain, byte: &u8| is_plain & (*byte >= 0x20 && *byte != b'"' && *byte != b'\\');
+        if chunk.iter().fold(true, is_plain) {
+            continue;
+        }
+        for (ix, byte) in chunk.iter().enumerate().map(|(ix, byte)| (chunk_ix * CHUNK_BYTES + ix, *byte)) {
+            if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+                continue;
+            }
+            out.extend_from_slice(&bytes[copied..ix]);
+            append_escape(byte, out);
+            copied = ix + 1;
+        }
+    }
+    out.extend_from_slice(&bytes[copied..]);
+    out.push(b'"');
+}
+
+fn append_escape(byte: u8, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let letter = match byte {
+        b'"' | b'\\' => byte,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        0x08 => b'b',
+        0x0c => b'f',
+        _ => {
+            let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
+            return out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+        }
+    };
+    out.extend_from_slice(&[b'\\', letter]);
 }
 
 #[cfg(test)]
@@ -58,10 +98,12 @@ mod tests {
     #[test]
     fn strings_are_as_serde_json_has_them() {
         for char in ('\0'..'\u{100}').chain(['\u{2028}', '\u{1f600}']) {
-            let text = format!("{}{char}b", "a".repeat(char as usize % 40));
-            let mut out = Vec::new();
-            append_string(&text, &mut out);
-            assert_eq!(out, serde_json::to_vec(&text).unwrap());
+            let a = "a".repeat(char as usize % 40);
+            for text in [format!("{a}{char}b"), format!("{char}{a}{char}{char}"), format!("{a}b{a}c")] {
+                let mut out = Vec::new();
+                append_string(&text, &mut out);
+                assert_eq!(out, serde_json::to_vec(&text).unwrap());
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use json::append_string;
+pub(crate) use json::{append_string, append_text};
 pub use metadata::{Metadata, VALUE_BYTES_MAX};
 pub use template::{Part, Tag, Template, TemplateError};
 

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::format::{Formatter, Metadata, Part, RecordView, Tag, Template, append_string};
+use crate::format::{Formatter, Metadata, Part, RecordView, Tag, Template, append_string, append_text};
 use crate::forward::mark::Mark;
 
 /// What a field, or a line, is made of.
@@ -153,7 +153,7 @@ fn append_value(quoting: Quoting, text: &[u8], out: &mut Vec<u8>) {
     if quoting == Quoting::WhereNeeded && !text.is_empty() && !text.iter().any(misleads) {
         out.extend_from_slice(text);
     } else {
-        append_string(&String::from_utf8_lossy(text), out);
+        append_text(text, out);
     }
 }
 

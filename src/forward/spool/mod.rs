@@ -74,7 +74,10 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         let mut held: Vec<(u64, LaneId)> = Vec::new();
         let mut lag = 0;
         for (lane, slot) in &self.slots {
-            lag += slot.cursor.lineage.lag_bytes(os);
+            // One that was just looked at and had nothing new isn't asked again.
+            if !slot.quiet || self.stalled.contains(lane) {
+                lag += slot.cursor.lineage.lag_bytes(os);
+            }
             if slot.cursor.holds_several() || slot.removed {
                 held.push((slot.cursor.held_bytes(os), *lane));
             }

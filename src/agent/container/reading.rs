@@ -157,6 +157,7 @@ impl<O: Os> Container<O> {
             self.hold_rest_against_output(turn)?;
         }
         self.lineage.pass(turn.os).map_err(|error| self.source_trouble(error))?;
+        self.rest_bytes = 0;
         self.undecided = true;
         self.front_is_large = self.lineage.front().is_some_and(|front| {
             front.is_compressed() || front.stat(turn.os).is_ok_and(|stat| stat.size > OWED_BYTES_MAX as u64)

@@ -79,6 +79,7 @@ impl<O: Os> Lineage<O> {
 
     /// The same descriptor, another text: what was read stays read, and the file begins anew.
     pub(super) fn rewritten(&mut self, os: &O, stat: Stat) -> io::Result<Chunk> {
+        self.drop_compressed_twin(os)?;
         if let Some(copy) = self.find_copy(os)? {
             *self.generations.front_mut().expect("it was read") = copy;
             return Ok(Chunk::Rewritten { lost: 0..0 });
@@ -91,6 +92,19 @@ impl<O: Os> Lineage<O> {
         self.passed += 1;
         self.remember(head);
         Ok(Chunk::Rewritten { lost })
+    }
+
+    /// The oldest one was rotated and compressed after it was cut, and before that was noticed: a look took its compressed
+    /// form for an incarnation of its own.
+    fn drop_compressed_twin(&mut self, os: &O) -> io::Result<()> {
+        let Some(head) = self.generations.front_mut().expect("it was read").source.head(os)? else {
+            return Ok(());
+        };
+        let twin = self.generations.iter().position(|held| held.is_compressed() && held.head == Some(head));
+        if let Some(ix) = twin {
+            self.generations.remove(ix);
+        }
+        Ok(())
     }
 
     /// A sibling that came without a rotation is a copy of what was cut away (copytruncate). Where nothing of an

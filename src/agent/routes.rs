@@ -249,10 +249,24 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         }
     }
 
+    /// A container without a row may have lost it: then only the journal tells of it, and perhaps it can be read by now.
+    fn read_journal_again(&mut self) {
+        if !self.journal.unread {
+            return;
+        }
+        if let Ok(journal) = Journal::load(&self.os, &self.config.places.log_path) {
+            self.noted_routes = journal.notes.values().flatten().map(|note| note.route.clone()).collect();
+            self.journal = journal;
+        }
+    }
+
     fn open(&mut self, ix: usize, route: &str, now: Duration) -> Result<bool, Trouble> {
         let at = self.output_at(route, &self.slots[&ix].treatment);
         let id = self.slots[&ix].container.id.clone();
         let row = self.stored.get(&id).and_then(|stored| stored.row.clone());
+        if row.is_none() {
+            self.read_journal_again();
+        }
         let notes = self.journal.of(&id, route);
         let former = self.former(&id, route);
         let entry = self.routes.entry(route.to_owned()).or_default();

@@ -451,8 +451,9 @@ impl<O: Os> Opening<'_, O> {
         row: &Row,
         rung: &Rung,
         source: Source,
-        replay: Replay<O>,
+        mut replay: Replay<O>,
     ) -> Result<(), Failed> {
+        replay.tells_apart = tells_lines_apart(row);
         let shape = row.ladder.shape_at(rung.place).cloned().unwrap_or_else(|| self.container.shape.clone());
         let mut unfinished = source.unfinished;
         if source.offset == 0 && rung.offset != 0 {

@@ -10,6 +10,7 @@ use crate::config::limits::{SEARCH_BYTES_MAX, SEARCHED_BYTES_MAX, SEEK_LINES_MAX
 use crate::sink::Place;
 use crate::sink::existing::{Existing, open_segment, segments};
 use crate::sink::file::Output;
+use crate::sink::stash::{Rest, Stash};
 use crate::sink::suffix::Suffix;
 use crate::sys::Os;
 
@@ -44,30 +45,19 @@ pub struct Offered<'a> {
     pub others: &'a [&'a [u8]],
     /// As it is written when none of these is there.
     pub fresh: &'a [u8],
+    /// Of several pieces, the first of which may have come before records that were offered earlier.
+    pub was_open: bool,
 }
 
 impl<'a> From<&'a [u8]> for Offered<'a> {
     /// Under settings that never changed.
     fn from(record: &'a [u8]) -> Offered<'a> {
-        Offered { record, others: &[], fresh: record }
+        Offered { record, others: &[], fresh: record, was_open: false }
     }
 }
 
-#[derive(Clone, Copy)]
-struct Torn {
-    /// Where the record begins among those that are kept.
-    at: usize,
-    already: usize,
-}
-
-/// Records that are to be appended.
-pub struct Rest {
-    pub bytes: Vec<u8>,
-    /// Where each record ends in `bytes`.
-    pub ends: Vec<usize>,
-    /// Bytes of the first one that are in the output already.
-    pub already: usize,
-}
+/// How far behind zeros a record is looked for.
+const BEHIND_ZEROS_BYTES: usize = 64 * 1024;
 
 /// Holds rendered records against what an output has, from a place both sides agree on.
 pub struct Replay<O: Os> {
@@ -75,11 +65,14 @@ pub struct Replay<O: Os> {
     repair: Repair,
     /// Others wrote behind it: nothing there can be completed, and what it lacks goes to the output's end.
     pub among_others: bool,
-    stash: Vec<u8>,
-    stash_ends: Vec<usize>,
-    /// The first kept record that the output's torn last line may be the beginning of. A time alone says little, so
-    /// that only counts when no later record is there.
-    torn: Option<Torn>,
+    stash: Stash,
+    /// Lines of the source that were open when it was last told.
+    n_open: usize,
+    has_ended: bool,
+    /// Each line has its time, so none is taken for another.
+    pub tells_apart: bool,
+    /// Where the zeros end, in the present segment, that were looked at last.
+    zeros_end: u64,
     /// Bytes of output looked through for records that were not where they should be.
     searched_bytes: u64,
     /// Lines of the output that no record of the source rendered.
@@ -93,9 +86,11 @@ impl<O: Os> Replay<O> {
             existing,
             repair,
             among_others: false,
-            stash: Vec::new(),
-            stash_ends: Vec::new(),
-            torn: None,
+            stash: Stash::default(),
+            tells_apart: false,
+            zeros_end: 0,
+            n_open: 0,
+            has_ended: false,
             searched_bytes: 0,
             unmatched_bytes: 0,
             repaired_bytes: 0,
@@ -125,7 +120,7 @@ impl<O: Os> Replay<O> {
         if there == &record[..n_there] {
             self.existing.consume(n_there);
             if n_there == record.len() {
-                self.drop_stash(); // A later record is there: the operator took those before it away.
+                self.drop_stash(offered);
                 return Ok(Offer::Present);
             }
             if n_there == 0 || self.existing.is_at_end()? {
@@ -139,9 +134,34 @@ impl<O: Os> Replay<O> {
             && only_zeroed(there, record)
             && let Some(file) = output.file().filter(|_| place.segment == output.place().segment)
         {
-            return self.mend(os, file, record, n_there);
+            return match self.behind_zeros(record)? {
+                Some(n_before) => {
+                    self.unmatched_bytes += n_before as u64;
+                    self.existing.consume(n_before + record.len());
+                    self.drop_stash(offered);
+                    Ok(Offer::Present)
+                }
+                None => self.mend(os, file, record, n_there),
+            };
         }
         self.search(offered)
+    }
+
+    /// Zeros fit every record, also one that doesn't belong there, for the engine may have lost the source of those that
+    /// do. How many bytes lie before this one, if it stands whole behind the zeros.
+    fn behind_zeros(&mut self, record: &[u8]) -> io::Result<Option<usize>> {
+        let offset = self.existing.place().offset;
+        if !self.tells_apart || self.existing.peek(record.len())?.iter().any(|byte| *byte != 0) {
+            return Ok(None);
+        }
+        if self.zeros_end <= offset {
+            let rest = self.existing.peek(SEARCH_BYTES_MAX)?;
+            self.zeros_end = offset + rest.iter().take_while(|byte| **byte == 0).count() as u64;
+        }
+        let n_zeros = (self.zeros_end - offset) as usize;
+        let behind = &self.existing.peek(n_zeros + BEHIND_ZEROS_BYTES)?[n_zeros..];
+        let found = find_line(behind, record).filter(|found| found.already == record.len());
+        Ok(found.map(|found| n_zeros + found.at))
     }
 
     /// Writes a damaged line again, in place.
@@ -166,7 +186,7 @@ impl<O: Os> Replay<O> {
             return Offer::Ends { already: n_there };
         }
         self.unmatched_bytes += n_there as u64; // Until it is known whose they are.
-        self.stash_torn(record, n_there);
+        self.stash.keep_torn(record, n_there);
         Offer::Stashed
     }
 
@@ -182,7 +202,7 @@ impl<O: Os> Replay<O> {
                 Some(Match { at, already }) if already == record.len() => {
                     self.unmatched_bytes += at as u64;
                     self.existing.consume(at + already);
-                    self.drop_stash();
+                    self.drop_stash(offered);
                     return Ok(Offer::Present);
                 }
                 Some(Match { already, .. }) if n_bytes < SEARCH_BYTES_MAX && !self.among_others => {
@@ -195,27 +215,28 @@ impl<O: Os> Replay<O> {
         if self.stash.len() + longest > STASH_BYTES_MAX || self.searched_bytes > SEARCHED_BYTES_MAX {
             return Ok(Offer::GiveUp);
         }
-        match torn.filter(|_| self.torn.is_none()) {
-            Some((record, already)) => self.stash_torn(record, already),
-            None => {
-                self.stash.extend_from_slice(offered.fresh);
-                self.stash_ends.push(self.stash.len());
-            }
+        match torn.filter(|_| !self.stash.has_torn()) {
+            Some((record, already)) => self.stash.keep_torn(record, already),
+            None => self.stash.keep(offered.fresh),
         }
         Ok(Offer::Stashed)
     }
 
-    /// Keeps a record whose first bytes the output may end with.
-    fn stash_torn(&mut self, record: &[u8], already: usize) {
-        self.torn = self.torn.or(Some(Torn { at: self.stash.len(), already }));
-        self.stash.extend_from_slice(record);
-        self.stash_ends.push(self.stash.len());
+    fn drop_stash(&mut self, there: Offered<'_>) {
+        if there.was_open { self.stash.drop_before_open() } else { self.stash.drop_all() }
     }
 
-    fn drop_stash(&mut self) {
-        self.stash.clear();
-        self.stash_ends.clear();
-        self.torn = None;
+    /// So many lines of the source are open now. Gives whether one of them has ended with the line that is offered.
+    pub fn note_open(&mut self, n_open: usize) -> bool {
+        self.has_ended |= n_open < self.n_open;
+        self.n_open = n_open;
+        self.has_ended
+    }
+
+    /// All that one line of the source gave was offered.
+    pub fn line_is_over(&mut self) {
+        self.has_ended = false;
+        self.stash.note_open(self.n_open > 0);
     }
 
     /// Ends the comparison: counts what is left of the output, and gives the records that are not in it, with a newline
@@ -235,32 +256,10 @@ impl<O: Os> Replay<O> {
         if self.among_others {
             last = if output.ends_torn(os)? { 0 } else { b'\n' };
         }
-        let (mut bytes, mut ends) = (std::mem::take(&mut self.stash), std::mem::take(&mut self.stash_ends));
-        let mut already = 0;
-        if let Some(torn) = self.torn.take() {
-            already = torn.already;
-            complete_first(torn.at, &mut bytes, &mut ends);
-            self.unmatched_bytes -= already as u64;
-        } else if last != b'\n' {
-            // Also when nothing waits yet: what comes later must not be glued to a line whose source is gone.
-            // By itself, for the next record may belong into the next segment.
-            bytes.insert(0, b'\n');
-            ends.iter_mut().for_each(|end| *end += 1);
-            ends.insert(0, 1);
-        }
-        Ok(Rest { bytes, ends, already })
+        let rest = self.stash.take(last != b'\n');
+        self.unmatched_bytes -= rest.already as u64;
+        Ok(rest)
     }
-}
-
-/// The record at `at` comes first, for the output ends within it. Those before it follow: nothing tells whether the
-/// operator took them away, or a disk lost them, or they never were there.
-fn complete_first(at: usize, bytes: &mut [u8], ends: &mut [usize]) {
-    let n_before = ends.partition_point(|end| *end <= at);
-    let n_torn = ends[n_before] - at;
-    bytes[..at + n_torn].rotate_left(at);
-    ends[..n_before].iter_mut().for_each(|end| *end += n_torn);
-    ends[..=n_before].rotate_right(1);
-    ends[0] = n_torn;
 }
 
 /// Every byte that differs is zero in the output: a page that never reached the disk.
@@ -533,16 +532,6 @@ mod tests {
         assert_eq!(found, Some((8, 3)));
         assert!(find_line(rest, b"four\n").is_none());
         assert_eq!(find_line(rest, b"two\n").map(|found| found.at), Some(4));
-    }
-
-    #[test]
-    fn what_was_missed_follows_the_line_that_must_be_completed() {
-        let mut bytes = b"one\ntwo\nthree\nfour\n".to_vec();
-        let mut ends = vec![4, 8, 14, 19];
-        complete_first(8, &mut bytes, &mut ends);
-        assert_eq!((&bytes[..], &ends[..]), (&b"three\none\ntwo\nfour\n"[..], &[6, 10, 14, 19][..]));
-        complete_first(0, &mut bytes, &mut ends);
-        assert_eq!((&bytes[..6], &ends[..]), (&b"three\n"[..], &[6, 10, 14, 19][..]));
     }
 
     #[test]

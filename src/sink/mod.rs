@@ -10,6 +10,7 @@ pub mod journal;
 pub mod registry;
 pub mod rolling;
 pub mod rotate;
+pub mod stash;
 pub mod stdout;
 pub mod suffix;
 pub mod tidy;

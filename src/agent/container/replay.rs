@@ -24,10 +24,15 @@ impl<O: Os> Container<O> {
         let mut n_there = 0;
         let mut n_passed = 0;
         let mut result = Ok(None);
+        let has_ended = replay.note_open(self.pipe.assembler.unfinished().chains.len());
         for (ix, record) in self.batch.records().enumerate() {
             let others = self.other_shapes.renderings(n_records, ix);
             let fresh = self.other_shapes.rendering_in(&self.shape, n_records, ix).unwrap_or(record);
-            result = match replay.offer(turn.os, output, Offered { record, others: &others, fresh }) {
+            result = match replay.offer(
+                turn.os,
+                output,
+                Offered { record, others: &others, fresh, was_open: has_ended && ix == 0 },
+            ) {
                 Ok(Offer::Present | Offer::Stashed) => Ok(None),
                 Ok(Offer::Ends { already }) => Ok(Some(already)),
                 Ok(Offer::GiveUp) => Ok(Some(0)),
@@ -38,6 +43,9 @@ impl<O: Os> Container<O> {
             }
             n_there += record.len();
             n_passed += 1;
+        }
+        if result.is_ok() {
+            replay.line_is_over();
         }
         let place = replay.place();
         if matches!(result, Ok(None)) {

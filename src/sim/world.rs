@@ -11,6 +11,7 @@ use clap::Parser;
 use super::docker::{EngineKind, Options, SimDocker};
 use super::os::{Crash, Errno, Fault, FaultPlan, SimOs};
 use super::random::Random;
+use super::scenarios::scene;
 use crate::agent::commits::FIRST_LISTING_KEY;
 use crate::agent::inbox::Hints;
 use crate::agent::{Agent, Mode, Parts, remember};
@@ -120,6 +121,7 @@ pub struct World {
     pub lives: u32,
     /// Every call is shown: for a replay.
     traced: bool,
+    shown: String,
     /// The last calls before each death.
     pub obituary: Vec<String>,
 }
@@ -164,6 +166,7 @@ impl World {
             lives: 0,
             traced: crate::sys::places::variable("LONGSHORE_SIM_TRACE").is_some(),
             obituary: Vec::new(),
+            shown: String::new(),
         };
         world.set_flags(flags);
         world
@@ -282,13 +285,26 @@ impl World {
         self.step_with(&Hints::default())
     }
 
+    /// What is on the disk and in the store, when it isn't what was shown last.
+    fn show_scene(&mut self) {
+        let scene = scene(self);
+        if scene != self.shown {
+            eprintln!("{scene}");
+            self.shown = scene;
+        }
+    }
+
     fn step_with(&mut self, hints: &Hints) -> bool {
+        if self.traced {
+            self.show_scene();
+        }
         let n_before = self.os.calls().len();
         let moved = self.step_unseen(hints);
         if self.traced {
             let trace = self.os.last_calls();
             let n_new = self.os.calls().len().saturating_sub(n_before).min(trace.len());
             eprintln!("  step, moved: {moved}\n    {}", trace[trace.len() - n_new..].join("\n    "));
+            self.show_scene();
         }
         moved
     }

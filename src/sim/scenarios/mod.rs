@@ -15,7 +15,7 @@ mod rotation;
 mod scene;
 mod state;
 
-pub use scene::{last_calls, panic_text};
+pub use scene::{last_calls, panic_text, scene};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;

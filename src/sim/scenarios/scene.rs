@@ -1,5 +1,7 @@
 //! What a failure shows: the last calls, and what is on the disk and in the store.
 
+use std::io::Read;
+
 use crate::sim::oracle::outputs;
 use crate::sim::world::World;
 use crate::sys::places::variable;
@@ -28,12 +30,17 @@ pub fn last_calls(world: &World) -> String {
 }
 
 /// What is on the disk and in the store.
-fn scene(world: &World) -> String {
+pub fn scene(world: &World) -> String {
     let mut text = String::new();
     for id in world.docker.ids() {
         let directory = world.docker.directory(&id);
         for name in world.os.engine_list(&directory).unwrap_or_default() {
-            let Ok(bytes) = world.os.engine_read(directory.join(&name)) else { continue };
+            let Ok(mut bytes) = world.os.engine_read(directory.join(&name)) else { continue };
+            if name.extension().is_some_and(|extension| extension == "gz") {
+                let mut text = Vec::new();
+                let _ = flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut text);
+                bytes = text;
+            }
             let name = name.to_string_lossy().replace(&id, &id[..6]);
             if name.contains("json.log") {
                 let lines: Vec<String> = numbers(&bytes);

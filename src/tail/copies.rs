@@ -22,6 +22,7 @@ impl<O: Os> Lineage<O> {
         let newest_plain = self.generations.iter().rposition(Generation::is_plain);
         self.copies_due |= cut.last().map(|(ix, _)| *ix).is_some_and(|ix| Some(ix) == newest_plain);
         let mut copies = Vec::new();
+        let heads: Vec<_> = cut.iter().map(|(_, head)| *head).collect();
         for (ix, _) in &cut {
             copies.push(self.compressed_copy(os, *ix, &cut)?);
         }
@@ -31,6 +32,7 @@ impl<O: Os> Lineage<O> {
                 self.generations.insert(ix, copy);
             }
         }
+        heads.into_iter().for_each(|head| self.drop_compressed_twin(head));
         if self.copies_due {
             self.take_unseen_copies(os, self.generations.len() - 1)?;
             self.copies_due = false;
@@ -79,7 +81,8 @@ impl<O: Os> Lineage<O> {
 
     /// The same descriptor, another text: what was read stays read, and the file begins anew.
     pub(super) fn rewritten(&mut self, os: &O, stat: Stat) -> io::Result<Chunk> {
-        self.drop_compressed_twin(os)?;
+        let head = self.generations.front_mut().expect("it was read").source.head(os)?;
+        self.drop_compressed_twin(head);
         if let Some(copy) = self.find_copy(os)? {
             *self.generations.front_mut().expect("it was read") = copy;
             return Ok(Chunk::Rewritten { lost: 0..0 });
@@ -94,17 +97,14 @@ impl<O: Os> Lineage<O> {
         Ok(Chunk::Rewritten { lost })
     }
 
-    /// The oldest one was rotated and compressed after it was cut, and before that was noticed: a look took its compressed
-    /// form for an incarnation of its own.
-    fn drop_compressed_twin(&mut self, os: &O) -> io::Result<()> {
-        let Some(head) = self.generations.front_mut().expect("it was read").source.head(os)? else {
-            return Ok(());
-        };
-        let twin = self.generations.iter().position(|held| held.is_compressed() && held.head == Some(head));
-        if let Some(ix) = twin {
+    /// An incarnation that was cut begins with `head` now. If it was rotated and compressed since, before that was noticed,
+    /// a look took its compressed form for an incarnation of its own.
+    fn drop_compressed_twin(&mut self, head: Option<Fingerprint>) {
+        let is_twin =
+            |held: &Generation<O>| held.is_compressed() && held.offset == 0 && held.head.is_some() && held.head == head;
+        if let Some(ix) = self.generations.iter().position(is_twin) {
             self.generations.remove(ix);
         }
-        Ok(())
     }
 
     /// A sibling that came without a rotation is a copy of what was cut away (copytruncate). Where nothing of an

@@ -2,11 +2,13 @@
 //! The newest rung whose output is there bounds the output, the newest whose source bytes match bounds the source.
 
 mod seek;
+mod unsynced;
 
 use std::io;
 use std::path::PathBuf;
 
 use self::seek::Seek;
+use self::unsynced::note_unsynced;
 use crate::agent::container::{Barrier, Container, OtherShapes, Stage, Trouble, Turn};
 use crate::agent::pipe::Pipe;
 use crate::assemble::Unfinished;
@@ -286,6 +288,9 @@ impl<O: Os> Opening<'_, O> {
         if gap {
             note_gap(turn, self.container);
         }
+        if rebooted {
+            self.note_unsynced(turn, known, &sources)?;
+        }
         let resumed = if gap { Aligned::Gap } else { Aligned::Resumed };
         let mut reachable = Vec::with_capacity(rungs.len());
         for rung in rungs {
@@ -319,6 +324,21 @@ impl<O: Os> Opening<'_, O> {
             return Ok(resumed);
         }
         self.without_source(turn, known)
+    }
+
+    fn note_unsynced(
+        &self,
+        turn: &mut Turn<'_, O>,
+        known: &Known<'_>,
+        sources: &[Option<Source>],
+    ) -> Result<(), Failed> {
+        let container = &*self.container;
+        let loss = |turn: &Turn<'_, O>, reason| {
+            let loss = container.loss(turn, reason, None, None);
+            Loss { file: container.ladder_route.clone(), ..loss }
+        };
+        let ladder = &known.row.ladder;
+        note_unsynced(turn, self.at, &self.output, ladder, sources, &container.lineage, loss).map_err(Failed::Output)
     }
 
     /// Writes what a rung owes and the output lacks, for its source may be gone.
@@ -356,6 +376,10 @@ impl<O: Os> Opening<'_, O> {
             }
             (Some(ix), Some(generation_ix)) if reachable[ix] && !came_back && !lost_tail => {
                 let synced = &row.ladder.rungs[ix];
+                let is_gone = |head| !heads.contains(&Some(head)) && !row.drained.contains(&head);
+                if row.ladder.newest().and_then(|newest| newest.head).is_some_and(is_gone) {
+                    note_gap(turn, self.container); // What it held beyond the rung is gone with it.
+                }
                 // Equal lines without time must not take new ones for old ones: those are compared from there on only.
                 let tells = tells_lines_apart(row);
                 let older = (0..ix).find(|older| reachable[*older] && tells);

@@ -109,6 +109,15 @@ impl Pipe {
         });
     }
 
+    /// The open lines as records, as if they ended here.
+    pub fn ended_lines(&self) -> Batch {
+        let mut batch = Batch::default();
+        let mut assembler = Assembler::resume(joining(&self.shape), self.assembler.unfinished().clone());
+        let mut render = Render { shape: &self.shape, batch: &mut batch, tally: &mut Tally::default() };
+        assembler.end_all(LatePieces::Impossible, &mut |record| render.record(&record));
+        batch
+    }
+
     fn count_joined(&mut self, tally: &mut Tally) {
         let counted = std::mem::take(&mut self.assembler.counted);
         tally.split += counted.split;

@@ -228,9 +228,9 @@ fn check_output(
 ) {
     let mut newest: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
     let mut look = 0;
-    // A power loss that takes the engine's renames back puts its files in another order; what it takes out of the middle
-    // of an output is written again at the end.
-    let reordered = world.power_losses > 0;
+    // A power loss that takes the engine's renames back puts its files in another order. What it takes out of the middle of
+    // an output leaves a trace there, and is written again at the end.
+    let mut reordered = world.scrambled;
     for (number, line) in output.bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
         // Of messages that look alike the first one that has no line yet, and rather one that can still be read.
         let undelivered = |found: &&Known| !told[found.container].delivered[found.message].contains_key(&found.part);
@@ -244,7 +244,9 @@ fn check_output(
             if let Some(ix) = whose {
                 told[ix].fragments += 1;
             }
-            if whose.is_none() && !is_damage(world, line, told) {
+            let damaged = is_damage(world, line, told);
+            reordered |= damaged && world.power_losses > 0;
+            if whose.is_none() && !damaged {
                 let _ = writeln!(wrong, "{} line {number}: nobody wrote {}", output.route, shown(line));
             }
             continue;
@@ -260,13 +262,15 @@ fn check_output(
         if *n_times > 1 && !world.scrambled {
             let _ = writeln!(wrong, "{} line {number}: once more {}", output.route, shown(line));
         }
-        if found.look < look && !reordered {
+        // What was rendered before the settings changed, and owed, comes behind what the power loss left.
+        if found.look < look && world.power_losses == 0 {
             let _ = writeln!(wrong, "{} line {number}: an older template again: {}", output.route, shown(line));
         }
         look = found.look;
         // Lines that a decision ends stand wherever the decision fell.
-        let placed =
-            found.last && !reordered && !matches!(truth.ending, Ending::Stopped | Ending::NextTime | Ending::Open);
+        let decided = matches!(truth.ending, Ending::Stopped | Ending::NextTime | Ending::Open);
+        let is_late = world.power_losses > 0 && may_come_late(world, &container.id, found.message, truth, allowance);
+        let placed = found.last && !reordered && !decided && !is_late;
         if let Some(place) = container.completed[found.message].filter(|_| placed) {
             if let Some((before, line_before)) = newest.get(&found.container).filter(|(before, _)| *before > place) {
                 let _ = writeln!(
@@ -279,6 +283,13 @@ fn check_output(
             newest.insert(found.container, (place, number));
         }
     }
+}
+
+/// A power loss leads back to before what an operator took out of the output, retention removed, or `--from end` left out;
+/// and it may bring back what the engine had deleted. Then such a line is written behind those that came since.
+fn may_come_late(world: &World, id: &str, message: usize, truth: &Truth, allowance: Allowance) -> bool {
+    let marked = [Mark::Skipped, Mark::Optional].into_iter().any(|mark| is_marked(world, id, message, mark));
+    marked || allowance.pruned || truth.pieces.iter().any(|piece| piece.came_back)
 }
 
 /// Whose line a part of which is there: its other pieces are gone, or it was ended by decision.
@@ -352,8 +363,10 @@ fn check_delivered(world: &World, told: &Told<'_>, allowance: Allowance, wrong: 
         world.looks.iter().map(least).max().unwrap_or(0)
     };
     let first = (0..told.messages.len()).filter(|ix| n_times(*ix) > 0).filter_map(|ix| told.completed[ix]).min();
-    let is_pruned =
-        |ix: usize| allowance.pruned && told.completed[ix].zip(first).is_some_and(|(place, first)| place < first);
+    // After a power loss removed lines are written again, behind later ones that retention removes before them.
+    let is_before =
+        |ix: usize| told.completed[ix].zip(first).is_some_and(|(place, first)| place < first || world.power_losses > 0);
+    let is_pruned = |ix: usize| allowance.pruned && is_before(ix);
     let mut lost = Vec::new();
     for (ix, truth) in told.messages.iter().enumerate() {
         let n_delivered = n_times(ix);
@@ -362,6 +375,9 @@ fn check_delivered(world: &World, told: &Told<'_>, allowance: Allowance, wrong: 
             continue;
         }
         let complete = truth.is_complete();
+        // What the engine lost with the power was never there. What went before that may have been delivered, into pages of
+        // the output that weren't on the disk either: only rungs tell of it (`agent/opening/unsynced.rs`), where they are.
+        let gone_by_then = truth.destroyed_ns().is_some_and(|at| world.power_lost_ns.is_some_and(|lost| at <= lost));
         if truth.ending == Ending::Torn && n_delivered > 0 && truth.is_readable() {
             let _ =
                 writeln!(wrong, "{}: a torn record is a line: {}", world.docker.name(&told.id), shown(&truth.line()));
@@ -397,13 +413,12 @@ fn check_delivered(world: &World, told: &Told<'_>, allowance: Allowance, wrong: 
                 pieces.join(" "),
                 truth.ending
             );
-        } else if !removed {
+        } else if !removed && !gone_by_then {
             lost.push(truth);
         }
     }
-    // What the engine itself lost with the power was never there.
     let noted = entries.iter().any(|loss| loss.container == told.id && loss.reason.is_loss());
-    if let Some(first) = lost.first().filter(|_| !noted && !allowance.unknown_losses && world.power_losses == 0) {
+    if let Some(first) = lost.first().filter(|_| !noted && !allowance.unknown_losses) {
         let _ = writeln!(
             wrong,
             "{}: {} lines were lost in silence, the first {}",

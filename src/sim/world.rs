@@ -114,6 +114,8 @@ pub struct World {
     wanted: BTreeSet<String>,
     removed: BTreeSet<String>,
     pub power_losses: u32,
+    /// When the last one was.
+    pub power_lost_ns: Option<i64>,
     /// A power loss took the engine's renames back out of order, so that its names tell nothing any more. Journals of
     /// ext4 and xfs keep their order.
     pub scrambled: bool,
@@ -161,6 +163,7 @@ impl World {
             wanted: BTreeSet::new(),
             removed: BTreeSet::new(),
             power_losses: 0,
+            power_lost_ns: None,
             scrambled: false,
             store_losses: 0,
             lives: 0,
@@ -345,6 +348,7 @@ impl World {
         self.arm();
         if kind == Crash::Power {
             self.power_losses += 1;
+            self.power_lost_ns = Some(self.os.wall_ns());
             let ids = self.docker.ids();
             let before: Vec<u64> = ids.iter().map(|id| self.docker.generation(id)).collect();
             self.docker.power_lost();

@@ -114,10 +114,11 @@ impl<O: Os> Replay<O> {
 
     pub fn offer(&mut self, os: &O, output: &Output<O>, offered: Offered<'_>) -> io::Result<Offer> {
         let record = offered.record;
-        let place = self.existing.place();
         let there = self.existing.peek(record.len())?;
         let n_there = there.len();
-        if there == &record[..n_there] {
+        let is_there = there == &record[..n_there];
+        let place = self.existing.place(); // Where a segment ended, the look led into the next one.
+        if is_there {
             self.existing.consume(n_there);
             if n_there == record.len() {
                 self.drop_stash(offered);
@@ -131,8 +132,8 @@ impl<O: Os> Replay<O> {
         // What can't be written again counts as missing: a rotated segment was on the disk before it was renamed, so its
         // zeros are an older loss, whose place is nobody's now.
         if self.repair == Repair::ZeroedPages
-            && only_zeroed(there, record)
             && let Some(file) = output.file().filter(|_| place.segment == output.place().segment)
+            && let Some(damaged) = self.damaged(offered)?
         {
             return match self.behind_zeros(record)? {
                 Some(n_before) => {
@@ -141,10 +142,27 @@ impl<O: Os> Replay<O> {
                     self.drop_stash(offered);
                     Ok(Offer::Present)
                 }
-                None => self.mend(os, file, record, n_there),
+                None => self.mend(os, file, damaged),
             };
         }
         self.search(offered)
+    }
+
+    /// The rendering that stands here with nothing but zeros in place of some of its bytes. One of other settings must
+    /// have left a trace.
+    fn damaged<'a>(&mut self, offered: Offered<'a>) -> io::Result<Option<&'a [u8]>> {
+        let there = self.existing.peek(offered.record.len())?;
+        let fits = only_zeroed(there, offered.record);
+        if fits && there.iter().any(|byte| *byte != 0) {
+            return Ok(Some(offered.record));
+        }
+        for other in offered.others {
+            let there = self.existing.peek(other.len())?;
+            if there.len() == other.len() && only_zeroed(there, other) && there.iter().any(|byte| *byte != 0) {
+                return Ok(Some(other));
+            }
+        }
+        Ok(fits.then_some(offered.record))
     }
 
     /// Zeros fit every record, also one that doesn't belong there, for the engine may have lost the source of those that
@@ -165,8 +183,9 @@ impl<O: Os> Replay<O> {
     }
 
     /// Writes a damaged line again, in place.
-    fn mend(&mut self, os: &O, file: &O::File, record: &[u8], n_there: usize) -> io::Result<Offer> {
+    fn mend(&mut self, os: &O, file: &O::File, record: &[u8]) -> io::Result<Offer> {
         let place = self.existing.place();
+        let n_there = self.existing.peek(record.len())?.len();
         let mut written = 0;
         while written < n_there {
             written += os.write_at(file, place.offset + written as u64, &record[written..n_there])?;
@@ -220,6 +239,12 @@ impl<O: Os> Replay<O> {
             None => self.stash.keep(offered.fresh),
         }
         Ok(Offer::Stashed)
+    }
+
+    /// Whether the rest of the output has this record as a whole line.
+    pub fn has_line(&mut self, record: &[u8]) -> io::Result<bool> {
+        let rest = self.existing.look_ahead(SEARCH_BYTES_MAX)?;
+        Ok(find_in_segments(&rest, record).is_some_and(|found| found.already == record.len()))
     }
 
     fn drop_stash(&mut self, there: Offered<'_>) {

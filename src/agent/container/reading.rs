@@ -206,6 +206,23 @@ impl<O: Os> Container<O> {
         self.hold_rest_against_output(turn)
     }
 
+    /// Open lines that the output has as whole ones: what ended them is gone, and the next record would bring them again.
+    fn lines_ended_before(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
+        let Stage::Replaying { output, replay } = &mut self.stage else { return Ok(()) };
+        let ended = self.pipe.ended_lines();
+        let mut are_there = !ended.is_empty() && self.pipe.shape().formatter.has_time();
+        for record in ended.records() {
+            let has_line = replay.has_line(record).map_err(|error| Trouble::Output(output.path().to_owned(), error));
+            are_there &= has_line?;
+        }
+        if are_there {
+            self.end_open_lines(LatePieces::Possible, turn);
+            self.sync_next = true; // As any decision.
+            self.hold_rest_against_output(turn)?;
+        }
+        Ok(())
+    }
+
     /// Nothing new came. Lines that no byte will end are ended by decision, and a comparison with the output is over.
     pub(super) fn source_ended(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
         if self.pipe.assembler.has_open_chain() && !self.later && turn.now >= self.moved_at + self.silence() {
@@ -217,6 +234,7 @@ impl<O: Os> Container<O> {
         }
         if matches!(self.stage, Stage::Replaying { .. }) && !self.later {
             self.record_without_newline(turn)?;
+            self.lines_ended_before(turn)?;
         }
         if matches!(self.stage, Stage::Replaying { .. }) {
             self.end_replay(turn, 0)?;

@@ -158,7 +158,14 @@ impl SimDocker {
             let line = record(&[&text, &b"\n"[..]].concat(), "stdout", &BTreeMap::new(), &rfc3339(time_ns));
             assert_eq!(line.len() as u64, n_bytes);
             self.os.engine_write(&file, start, &line);
-            let span = Span { generation, start, end: start + n_bytes, hash: hash(&line), destroyed_ns: None };
+            let span = Span {
+                generation,
+                start,
+                end: start + n_bytes,
+                hash: hash(&line),
+                destroyed_ns: None,
+                came_back: false,
+            };
             let truths = &mut self.container_mut(id).truths;
             truths.abandon(Stream::Stdout);
             truths.piece(Stream::Stdout, time_ns, &text, span);

@@ -118,6 +118,7 @@ impl SimDocker {
                 if !readable && span.destroyed_ns.is_none() {
                     os.count("records_destroyed");
                 }
+                span.came_back |= readable && span.destroyed_ns.is_some();
                 span.destroyed_ns = if readable { None } else { span.destroyed_ns.or(Some(now_ns)) };
             });
         }

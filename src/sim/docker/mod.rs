@@ -356,7 +356,7 @@ impl SimDocker {
         container.counted_bytes += bytes.len() as u64;
         container.last_time = Some(rfc3339(time_ns));
         let destroyed_ns = (!container.named).then_some(now_ns);
-        Some(Span { generation: container.generation, start, end, hash: hash(bytes), destroyed_ns })
+        Some(Span { generation: container.generation, start, end, hash: hash(bytes), destroyed_ns, came_back: false })
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Span {
     pub hash: u64,
     /// Since when no file under a name of the log holds these bytes. An agent may still hold a descriptor.
     pub destroyed_ns: Option<i64>,
+    /// They were destroyed, and a power loss brought them back.
+    pub came_back: bool,
 }
 
 /// One message of a container.

@@ -20,7 +20,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -149,6 +149,9 @@ impl SledStore {
     }
 
     fn reopened(&mut self) -> Result<&mut Db, StoreError> {
+        if self.db.as_ref().is_some_and(Db::is_removed) {
+            close(self.db.take());
+        }
         if self.db.is_none() {
             let now = u64::try_from(Unix.wall_ns() / 1_000_000_000).unwrap_or(0);
             let (db, marker, opened) = self.place.open(now)?;
@@ -231,6 +234,11 @@ struct Db {
 }
 
 impl Db {
+    /// Somebody removed its files. Writes to them still succeed, and nobody could read them again.
+    fn is_removed(&self) -> bool {
+        self.file.metadata().is_ok_and(|now| now.nlink() == 0)
+    }
+
     fn rows(&self) -> Result<Vec<Row>, sled::Error> {
         let mut rows = Vec::new();
         for row in &self.tree {

@@ -11,12 +11,12 @@ use crate::verify::Root;
 
 const QUIET: [&str; 2] = ["--progress", "never"];
 
-fn parsed(done: &Output) -> Value {
+pub fn parsed(done: &Output) -> Value {
     serde_json::from_slice(&done.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&done.stderr)))
 }
 
-fn import(agent: &Longshore, exported: &[u8], args: &[&str]) -> i32 {
+pub fn import(agent: &Longshore, exported: &[u8], args: &[&str]) -> i32 {
     let mut child = agent
         .command("state import", args)
         .stdin(Stdio::piped())
@@ -122,4 +122,32 @@ fn nobody_is_forgotten_by_an_empty_name() {
     let done = Longshore::new(Root::new().path()).tell("state forget", &[""]);
     assert_eq!(done.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&done.stderr).contains("no container is named\nhint: "));
+}
+
+#[test]
+fn a_state_dir_that_goes_while_the_agent_runs_is_told_and_made_anew() {
+    let root = Root::new();
+    let log = root.container('a', "web", "2026-11-25T00:00:00Z");
+    log.lines(0, 10);
+    let mut agent = Longshore::new(root.path());
+    agent.start(&[]);
+    agent.wait_for_lines("web", 10);
+    // A commit under way may put a file into it once more.
+    until("the state is removed", PATIENCE, || {
+        fs::remove_dir_all(agent.state_dir()).is_ok() || !agent.state_dir().exists()
+    });
+    log.lines(10, 20);
+    agent.wait_for_lines("web", 20);
+    until("it says so, and goes on", PATIENCE, || agent.own_log_text().contains("commits go through again"));
+    let said = agent.own_log_text();
+    let told = said.lines().find(|line| line.contains("cannot commit; trying again")).unwrap_or_default();
+    assert!(told.contains("ERROR") && told.contains("made anew") && told.contains("were removed"), "{said}");
+    log.lines(20, 30);
+    agent.wait_for_lines("web", 30);
+    agent.drain();
+    let listed = parsed(&agent.tell("state list", &["--json"]));
+    assert_eq!(listed[0]["output"], "web/web.log", "its row is in the new one: {listed:#}");
+    log.lines(30, 40);
+    agent.backfill(&QUIET);
+    assert_eq!(n_lines(&agent.outputs("web")), 40, "no line twice");
 }

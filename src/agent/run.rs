@@ -18,6 +18,7 @@ use crate::config::{Config, LISTEN_DEFAULT, Listen};
 use crate::forward::thread::{Running, Shared};
 use crate::loss::Ledger;
 use crate::sink::journal;
+use crate::sink::pruned::Pruned;
 use crate::sink::tidy::Chore;
 use crate::sys::lock::{DirectoryLock, LockError};
 use crate::sys::service;
@@ -40,6 +41,7 @@ struct Opening {
     remembered: Remembered,
     commits: CommitThread<Unix>,
     commit_handle: std::thread::JoinHandle<()>,
+    pruned: Pruned,
     _locks: [DirectoryLock; 2],
 }
 
@@ -261,13 +263,13 @@ pub fn backfill(config: Config) -> Result<Exit, Failure> {
         }
     }
     let left = sinks.join();
-    let Opening { counters, commits, commit_handle, .. } = opening;
+    let Opening { counters, commits, commit_handle, pruned, .. } = opening;
     drop(commits);
     join(commit_handle);
     let interrupted = stop.is_stopped();
     if !interrupted {
         // Over all outputs together, which no agent saw.
-        Chore::All { outputs, total_max }.run(&os);
+        Chore::All { outputs, total_max }.run(&os, &pruned);
     }
     drop(net);
     progress.finish();
@@ -328,6 +330,7 @@ impl Opening {
         let health = Health::new(os.monotonic());
         let (commits, commit_handle) = CommitThread::start(os, Box::new(store))
             .map_err(|error| Failure::new(Exit::Failed, "cannot start a thread").caused_by(&error))?;
+        let pruned = Pruned::new(&config.places.log_path);
         Ok(Opening {
             os,
             config,
@@ -336,6 +339,7 @@ impl Opening {
             remembered,
             commits,
             commit_handle,
+            pruned,
             _locks: [state_lock, output_lock],
         })
     }
@@ -452,7 +456,8 @@ fn start_sinks(
 }
 
 fn tidy_thread(opening: &Opening) -> Result<(TidyThread, std::thread::JoinHandle<()>), Failure> {
-    TidyThread::start(opening.os).map_err(|error| Failure::new(Exit::Failed, "cannot start a thread").caused_by(&error))
+    TidyThread::start(opening.os, opening.pruned.clone())
+        .map_err(|error| Failure::new(Exit::Failed, "cannot start a thread").caused_by(&error))
 }
 
 /// Signals, metrics and health, the control socket: one thread, one runtime.

@@ -9,6 +9,7 @@ use std::thread;
 use crate::agent::inbox::Inbox;
 use crate::checkpoint::commit::{Committer, Item, Outcome, execute};
 use crate::checkpoint::store::Store;
+use crate::sink::pruned::Pruned;
 use crate::sink::tidy::{Chore, Tidied, Tidier};
 use crate::sys::Os;
 
@@ -77,7 +78,7 @@ pub struct TidyThread {
 }
 
 impl TidyThread {
-    pub fn start<O: Os>(os: O) -> io::Result<(TidyThread, thread::JoinHandle<()>)> {
+    pub fn start<O: Os>(os: O, pruned: Pruned) -> io::Result<(TidyThread, thread::JoinHandle<()>)> {
         let (chores, queue) = channel::<Chore>();
         let (report, done) = channel();
         let handle = thread::Builder::new().name("tidy".to_owned()).spawn(move || {
@@ -85,7 +86,7 @@ impl TidyThread {
                 let mut chores = vec![chore];
                 chores.extend(queue.try_iter());
                 for chore in once_each(chores) {
-                    let _ = report.send(chore.run(&os));
+                    let _ = report.send(chore.run(&os, &pruned));
                 }
             }
         })?;

@@ -23,6 +23,7 @@ use crate::config::limits::DRAIN_MAX;
 use crate::config::{Config, Format, Host};
 use crate::decode::Stream;
 use crate::sink::journal;
+use crate::sink::pruned::Pruned;
 use crate::sink::tidy::{Chore, Tidied, Tidier};
 use crate::sys::Os;
 use crate::sys::watch::NoWatch;
@@ -93,6 +94,7 @@ pub struct World {
     timing: Timing,
     agent: Option<SimAgent>,
     jobs: Jobs,
+    pruned: Pruned,
     /// Whether a store is there: the first life makes it.
     store_made: bool,
     /// Flags of the present life, and every one there ever was.
@@ -147,6 +149,7 @@ impl World {
             timing,
             agent: None,
             jobs: Jobs::default(),
+            pruned: Pruned::new(Path::new(OUT)),
             store_made: false,
             flags: String::new(),
             config: config(""),
@@ -260,6 +263,7 @@ impl World {
         };
         let sequence = remembered.next_sequence();
         self.jobs = Jobs::default();
+        self.pruned = Pruned::new(Path::new(OUT));
         let config = self.config.clone();
         let health = Health::new(self.os.monotonic());
         self.health = Some(health.clone());
@@ -272,7 +276,12 @@ impl World {
                 jobs: self.jobs.clone(),
                 busy: false,
             },
-            tidier: InlineTidier { os: self.os.clone(), jobs: self.jobs.clone(), timing: self.timing },
+            tidier: InlineTidier {
+                os: self.os.clone(),
+                pruned: self.pruned.clone(),
+                jobs: self.jobs.clone(),
+                timing: self.timing,
+            },
             watcher: NoWatch,
             config,
             counters: self.counters.clone(),
@@ -321,7 +330,7 @@ impl World {
         if let Some(agent) = &mut self.agent {
             agent.step(hints);
         }
-        self.jobs.work(&self.os);
+        self.jobs.work(&self.os, &self.pruned);
         if let Some(kind) = self.os.crashed() {
             self.revive(kind);
             return true;
@@ -760,14 +769,14 @@ impl Jobs {
         queues.told.append(&mut queues.done);
     }
 
-    fn work(&self, os: &SimOs) {
+    fn work(&self, os: &SimOs, pruned: &Pruned) {
         let queues = &mut *self.lock();
         for items in std::mem::take(&mut queues.commits) {
             let store = queues.store.as_mut().expect("set with the first job");
             queues.done.push_back(execute(os, store, items));
         }
         for chore in std::mem::take(&mut queues.chores) {
-            queues.tidied.push(chore.run(os));
+            queues.tidied.push(chore.run(os, pruned));
         }
     }
 }
@@ -808,6 +817,7 @@ impl Committer<SimOs> for InlineCommitter {
 
 struct InlineTidier {
     os: SimOs,
+    pruned: Pruned,
     jobs: Jobs,
     timing: Timing,
 }
@@ -816,7 +826,7 @@ impl Tidier for InlineTidier {
     fn submit(&mut self, chore: Chore) {
         let queues = &mut *self.jobs.lock();
         if self.timing == Timing::Now {
-            let tidied = chore.run(&self.os);
+            let tidied = chore.run(&self.os, &self.pruned);
             queues.tidied.push(tidied);
         } else {
             queues.chores.push(chore);

@@ -119,7 +119,7 @@ pub fn shorten<O: Os>(os: &O, log_path: &Path, is_known: impl Fn(&str) -> bool) 
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    write(os, &short, &kept)?;
+    append_lines(os, &short, &kept)?;
     os.remove(&full)?;
     os.rename_new(&short, &full)?;
     os.sync_directory(&log_path.join(DIRECTORY))
@@ -129,7 +129,7 @@ pub fn shorten<O: Os>(os: &O, log_path: &Path, is_known: impl Fn(&str) -> bool) 
 pub fn append<O: Os>(os: &O, log_path: &Path, notes: &[Note]) -> io::Result<()> {
     let directory = log_path.join(DIRECTORY);
     os.create_directories(&directory)?;
-    let size = write(os, &directory.join(FILE), notes)?;
+    let size = append_lines(os, &directory.join(FILE), notes)?;
     if size == 0 {
         os.sync_directory(&directory)?;
         os.sync_directory(log_path)?;
@@ -137,8 +137,8 @@ pub fn append<O: Os>(os: &O, log_path: &Path, notes: &[Note]) -> io::Result<()> 
     Ok(())
 }
 
-/// Appends to a file and syncs it. Gives the size it had.
-fn write<O: Os>(os: &O, path: &Path, notes: &[Note]) -> io::Result<u64> {
+/// Appends to a file, a JSON object a line, and syncs it. Gives the size it had.
+pub(super) fn append_lines<O: Os>(os: &O, path: &Path, notes: &[impl Serialize]) -> io::Result<u64> {
     let file = os.open_output(path, 0o600, Create::IfMissing)?;
     let size = os.stat_open(&file)?.size;
     // A newline first: a line that a crash tore stays alone.

@@ -7,6 +7,7 @@ pub mod existing;
 pub mod file;
 pub mod http;
 pub mod journal;
+pub mod pruned;
 pub mod registry;
 pub mod rolling;
 pub mod rotate;

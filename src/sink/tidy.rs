@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::sink::pruned::Pruned;
 use crate::sink::rolling::{Form, Segments, TEMPORARY, segment_path};
 use crate::sys::{Create, Os};
 
@@ -37,7 +38,7 @@ const STEP_BYTES: usize = 256 * 1024;
 
 impl Retention {
     /// Compresses and prunes one output's rotated segments, and cleans what an earlier life left half done.
-    pub fn tidy_output<O: Os>(&self, os: &O, current: &Path, tidied: &mut Tidied) {
+    pub fn tidy_output<O: Os>(&self, os: &O, current: &Path, pruned: &Pruned, tidied: &mut Tidied) {
         let segments = match list(os, current) {
             Ok(segments) => segments,
             Err(error) => return tidied.failed.push((current.to_owned(), error)),
@@ -53,7 +54,10 @@ impl Retention {
                 note(tidied, &plain, os.remove(&plain));
             }
         }
-        self.prune_output(os, current, tidied);
+        if let Some(oldest) = segments.forms.keys().next() {
+            let _noted_in_the_next_round = pruned.begin(os, current, *oldest);
+        }
+        self.prune_output(os, current, pruned, tidied);
         if self.form == Form::Plain {
             return;
         }
@@ -109,13 +113,16 @@ impl Retention {
     }
 
     /// The oldest first, by number and by age.
-    fn prune_output<O: Os>(&self, os: &O, current: &Path, tidied: &mut Tidied) {
+    fn prune_output<O: Os>(&self, os: &O, current: &Path, pruned: &Pruned, tidied: &mut Tidied) {
         let Ok(segments) = list(os, current) else {
             return;
         };
         let mut numbers: Vec<(u64, Vec<Form>)> = segments.forms.into_iter().collect();
         if let Some(files_max) = self.files_max {
             let n_over = numbers.len().saturating_sub(files_max as usize);
+            if n_over > 0 {
+                about_to_go(os, current, pruned, numbers[n_over - 1].0, numbers.get(n_over).map(|kept| kept.0));
+            }
             for (number, forms) in numbers.drain(..n_over) {
                 tidied.pruned_files += u64::from(remove_segment(os, current, number, &forms, tidied));
             }
@@ -124,10 +131,12 @@ impl Retention {
             return;
         };
         let oldest_ns = os.wall_ns().saturating_sub(i64::try_from(age_max.as_nanos()).unwrap_or(i64::MAX));
-        for (number, forms) in numbers {
+        let mut numbers = numbers.into_iter().peekable();
+        while let Some((number, forms)) = numbers.next() {
             let path = segment_path(current, number, forms[0]);
             match os.stat(&path) {
                 Ok(stat) if stat.modified_ns < oldest_ns => {
+                    about_to_go(os, current, pruned, number, numbers.peek().map(|next| next.0));
                     tidied.pruned_age += u64::from(remove_segment(os, current, number, &forms, tidied));
                 }
                 _ => break,
@@ -138,7 +147,7 @@ impl Retention {
 
 /// Brings all outputs together, current files included, below `total_max` bytes: from the largest holder first, its oldest
 /// segment.
-fn prune_total<O: Os>(os: &O, outputs: &[(PathBuf, Retention)], total_max: u64, tidied: &mut Tidied) {
+fn prune_total<O: Os>(os: &O, outputs: &[(PathBuf, Retention)], total_max: u64, pruned: &Pruned, tidied: &mut Tidied) {
     let mut holders: Vec<Holder> = outputs.iter().filter_map(|(current, _)| Holder::look(os, current).ok()).collect();
     let mut total: u64 = holders.iter().map(|holder| holder.bytes).sum();
     while total > total_max {
@@ -147,6 +156,7 @@ fn prune_total<O: Os>(os: &O, outputs: &[(PathBuf, Retention)], total_max: u64, 
             break; // Only current files are left, and those are never pruned.
         };
         let (number, forms, bytes) = holder.rotated.remove(0);
+        about_to_go(os, &holder.current, pruned, number, holder.rotated.first().map(|next| next.0));
         tidied.pruned_total += u64::from(remove_segment(os, &holder.current, number, &forms, tidied));
         holder.bytes -= bytes;
         total -= bytes;
@@ -182,6 +192,13 @@ fn list<O: Os>(os: &O, current: &Path) -> io::Result<Segments> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Segments::default()),
         Err(error) => Err(error),
     }
+}
+
+/// Notes that segments up to `number` go. Numbers before the `next` one that no file has are nobody's. A disk too full for
+/// the note needs the room all the more, so they go all the same.
+fn about_to_go<O: Os>(os: &O, current: &Path, pruned: &Pruned, number: u64, next: Option<u64>) {
+    let through = next.map_or(number, |next| next - 1);
+    let _the_next_one_tells_more = pruned.note(os, current, through);
 }
 
 /// Whether the segment is gone in all its forms.
@@ -256,16 +273,16 @@ pub trait Tidier {
 }
 
 impl Chore {
-    pub fn run<O: Os>(self, os: &O) -> Tidied {
+    pub fn run<O: Os>(self, os: &O, pruned: &Pruned) -> Tidied {
         let mut tidied = Tidied::default();
         match self {
-            Chore::Output(current, retention) => retention.tidy_output(os, &current, &mut tidied),
+            Chore::Output(current, retention) => retention.tidy_output(os, &current, pruned, &mut tidied),
             Chore::All { outputs, total_max } => {
                 for (current, retention) in &outputs {
-                    retention.tidy_output(os, current, &mut tidied);
+                    retention.tidy_output(os, current, pruned, &mut tidied);
                 }
                 if let Some(total_max) = total_max {
-                    prune_total(os, &outputs, total_max, &mut tidied);
+                    prune_total(os, &outputs, total_max, pruned, &mut tidied);
                 }
             }
         }

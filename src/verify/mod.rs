@@ -171,6 +171,10 @@ impl<'a> Audit<'a> {
                 outputs.insert(route.clone(), output);
             }
         }
+        let pruned = crate::sink::pruned::load(&Unix, &self.config.places.log_path)?;
+        for (route, output) in &mut outputs {
+            output.set_pruned(pruned.get(route).copied());
+        }
         Ok(outputs)
     }
 

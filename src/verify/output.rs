@@ -22,6 +22,8 @@ pub struct Output {
     path: PathBuf,
     /// Numbers of rotated segments.
     rotated: Vec<u64>,
+    /// The newest one that retention removed, where that was noted.
+    pruned_through: Option<u64>,
     /// The current file: its descriptor, its number and where it ended.
     current: Option<(<Unix as Os>::File, u64, u64)>,
 }
@@ -55,12 +57,31 @@ impl Output {
         let rotated: Vec<u64> = Segments::among(stem, &names).forms.keys().copied().collect();
         let number = segment_min.max(rotated.last().map_or(1, |newest| newest + 1));
         let Some(file) = file else {
-            return Ok(Some(Output { path: path.to_owned(), rotated, current: None }));
+            return Ok(Some(Output { path: path.to_owned(), rotated, pruned_through: None, current: None }));
         };
         let stat = Unix.stat_open(&file)?;
         // Renamed between the open and the listing: it has a number by now.
         let same = Unix.stat(path).is_ok_and(|now| now.id == stat.id);
-        Ok(same.then(|| Output { path: path.to_owned(), rotated, current: Some((file, number, stat.size)) }))
+        Ok(same.then(|| Output {
+            path: path.to_owned(),
+            rotated,
+            pruned_through: None,
+            current: Some((file, number, stat.size)),
+        }))
+    }
+
+    /// What retention noted, to be read after the look: it notes before it removes.
+    pub fn set_pruned(&mut self, through: Option<u64>) {
+        self.pruned_through = through;
+    }
+
+    /// Whether retention may have taken the segments from this one on. Where others went as well, nobody can say which
+    /// lines were in whose, and all of them count as missing.
+    fn is_pruned_from(&self, number: u64) -> bool {
+        let Some(oldest) = self.oldest().filter(|oldest| number < *oldest) else {
+            return false; // Without any file it is somebody else's doing.
+        };
+        self.pruned_through.is_none_or(|through| through + 1 >= oldest)
     }
 
     /// The oldest segment that is there.
@@ -178,11 +199,11 @@ impl Actuals {
             };
             let end = range.end;
             let Some(next) = self.next else {
-                let (start, oldest) = (range.start, output.oldest());
+                let start = range.start;
                 let next = Place { segment: start.segment.max(1), offset: start.offset };
+                let is_pruned = output.is_pruned_from(next.segment);
                 self.next = Some(next);
-                // Retention takes the oldest; without any file it is somebody else's doing.
-                if oldest.is_some_and(|oldest| next.segment < oldest) && end.is_none_or(|end| end > next) {
+                if is_pruned && end.is_none_or(|end| end > next) {
                     return Ok(Some(Actual::Cut));
                 }
                 continue;

@@ -115,7 +115,9 @@ fn parted(notes: Vec<Note>, positions: &[Position]) -> BTreeMap<String, Owned> {
     for (_, note, end) in ordered {
         let owned = owners.entry(note.id).or_default();
         owned.name = note.name;
-        owned.began = owned.began.or(note.began);
+        if owned.ranges.is_empty() {
+            owned.began = note.began; // Of later outputs it tells where the one before ended.
+        }
         let known = owned.shapes.iter().position(|shape| *shape == *note.shape);
         let shape_ix = known.unwrap_or_else(|| {
             owned.shapes.push((*note.shape).clone());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::loss::Loss;
+use crate::loss::{Loss, Reason};
 use crate::verify::join::Spot;
 
 /// Ranges and findings named for one container; the numbers count on.
@@ -160,7 +160,9 @@ impl ContainerReport {
                 (Some(start), Some(end)) => start < range.end && range.start < end,
                 _ => false,
             };
-            let why = of_it.iter().filter(|loss| loss.reason.is_loss()).find(overlaps);
+            // An entry of an output has bytes of that one.
+            let of_log = |loss: &&&Loss| is_lost(loss) && loss.reason != Reason::OutputDamaged;
+            let why = of_it.iter().filter(of_log).find(overlaps);
             range.explained = why.map(|loss| loss.reason.name().to_owned());
         }
     }
@@ -208,7 +210,7 @@ impl ContainerReport {
 
 /// Lines were lost. What can't be parsed is counted, and is no line.
 fn is_lost(loss: &Loss) -> bool {
-    loss.reason.is_loss() && loss.reason != crate::loss::Reason::Malformed
+    loss.reason.is_loss() && loss.reason != Reason::Malformed
 }
 
 /// Missing lines of one message, or of several that follow each other.

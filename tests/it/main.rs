@@ -30,4 +30,5 @@ mod scripts;
 
 mod state;
 mod verify;
+mod verify_gaps;
 mod watched;

@@ -1,0 +1,133 @@
+//! The audit over outputs that a container left for another, and over lines whose absence somebody explains.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Longshore, PATIENCE, n_lines, until};
+use crate::state::{import, parsed};
+use crate::verify::{Root, Verdict, backfill};
+
+/// As `docker rename` does.
+fn rename(root: &Root, digit: char, from: &str, to: &str) {
+    let id: String = std::iter::repeat_n(digit, 64).collect();
+    let path = root.path().join(id).join("config.v2.json");
+    let config = fs::read_to_string(&path).expect("read a config").replace(&format!("/{from}\""), &format!("/{to}\""));
+    fs::write(path.with_extension("tmp"), config).expect("write a config");
+    fs::rename(path.with_extension("tmp"), path).expect("put it in place");
+}
+
+fn lines_of(path: &Path) -> Vec<Vec<u8>> {
+    let text = fs::read(path).expect("read an output");
+    text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
+}
+
+#[test]
+fn a_container_that_was_renamed_is_compared_over_both_outputs() {
+    let root = Root::new();
+    let log = root.container('a', "web", "2026-11-25T00:00:00Z");
+    log.lines(0, 100);
+    let mut agent = Longshore::new(root.path());
+    agent.start(&["--limit", "5kB"]);
+    agent.wait_for_lines("web", 100);
+    rename(&root, 'a', "web", "api");
+    let mut n = 100;
+    until("its lines go under its new name", PATIENCE, || {
+        log.lines(n, n + 1);
+        n += 1;
+        agent.log_path().join("api/api.log").exists()
+    });
+    log.lines(n, n + 200);
+    n += 200;
+    let old = n_lines(&agent.outputs("web"));
+    agent.wait_for_lines("api", n - old);
+    agent.drain();
+
+    let verdict = Verdict::of(&agent, "api");
+    verdict.check("renamed", 0, &[("delivered", n as u64)]);
+    assert_eq!(verdict.value["outputs"], json!(["api/api.log", "web/web.log"]), "{}", verdict.shown);
+    for name in ["web", "api"] {
+        let path = agent.log_path().join(name).join(format!("{name}.log"));
+        let whole = lines_of(&path);
+        let newest: PathBuf = if whole.len() > 1 { path.clone() } else { path.with_extension("log.1") };
+        let mut lines = lines_of(&newest);
+        let kept = lines.concat();
+        lines.remove(0);
+        fs::write(&newest, lines.concat()).expect("remove a line");
+        Verdict::of(&agent, "api").check(name, 1, &[("delivered", n as u64 - 1), ("missing", 1)]);
+        fs::write(&newest, kept).expect("put it back");
+    }
+}
+
+#[test]
+fn a_gap_that_the_ledger_explains_is_named_with_its_reason() {
+    let root = Root::new();
+    let log = root.container('a', "web", "2026-11-25T00:00:00Z");
+    log.lines(0, 20);
+    let agent = Longshore::new(root.path());
+    backfill(&agent, &[]);
+    let output = agent.log_path().join("web/web.log");
+    let whole = lines_of(&output);
+    fs::write(&output, [whole[..7].concat(), whole[9..].concat()].concat()).expect("remove two lines");
+    let verdict = Verdict::of(&agent, "web");
+    verdict.check("nobody explains it", 1, &[("delivered", 18), ("missing", 2)]);
+    let range = verdict.value["missing_ranges"][0].clone();
+    assert!(range["explained"].is_null(), "{}", verdict.shown);
+
+    let mut exported = parsed(&agent.tell("state export", &[]));
+    let entry = |reason: &str, file: &str, start: &Value| {
+        json!({
+            "container": "a".repeat(64), "name": "web", "reason": reason, "file": file, "start": start,
+            "end": range["end"], "first_time": null, "last_time": null, "noticed_ns": 0, "detail": "",
+        })
+    };
+    // Bytes of an output say nothing of the log's, and what can't be parsed is no line.
+    exported["ledger"] = json!([
+        entry("output_damaged", "web/web.log", &range["start"]),
+        entry("malformed", "a-json.log", &range["start"]),
+    ]);
+    assert_eq!(import(&agent, exported.to_string().as_bytes(), &["--force"]), 0);
+    let unexplained = Verdict::of(&agent, "web");
+    assert!(unexplained.value["missing_ranges"][0]["explained"].is_null(), "{}", unexplained.shown);
+
+    exported["ledger"] = json!([entry("truncated", "a-json.log", &range["start"])]);
+    assert_eq!(import(&agent, exported.to_string().as_bytes(), &["--force"]), 0);
+    let verdict = Verdict::of(&agent, "web");
+    verdict.check("the ledger does", 1, &[("delivered", 18), ("missing", 2)]);
+    assert_eq!(verdict.value["missing_ranges"][0]["explained"], "truncated", "{}", verdict.shown);
+    assert_eq!(verdict.value["missing_ranges"][0]["lines"], 2);
+    assert_eq!(verdict.value["ledger"]["truncated"], 1);
+    let shown = String::from_utf8(agent.tell("verify", &[]).stdout).expect("text");
+    assert!(shown.contains("missing: 2 lines") && shown.contains("the ledger says truncated"), "{shown}");
+
+    // With the lines back nothing is missing; that something was lost once is still no clean audit.
+    fs::write(&output, whole.concat()).expect("put them back");
+    Verdict::of(&agent, "web").check("an entry alone", 1, &[("delivered", 20)]);
+}
+
+#[test]
+fn what_retention_removed_is_told_from_what_somebody_else_did() {
+    let root = Root::new();
+    let log = root.container('a', "web", "2026-11-25T00:00:00Z");
+    log.lines(0, 1000);
+    let agent = Longshore::new(root.path());
+    let keep = ["--limit", "5kB", "--max-files", "5"];
+    backfill(&agent, &keep);
+    let kept = n_lines(&agent.outputs("web")) as u64;
+    Verdict::of(&agent, "web").check("retention", 0, &[("delivered", kept), ("pruned", 1000 - kept)]);
+    log.lines(1000, 1500);
+    backfill(&agent, &keep);
+    let kept = n_lines(&agent.outputs("web")) as u64;
+    Verdict::of(&agent, "web").check("again", 0, &[("delivered", kept), ("pruned", 1500 - kept)]);
+
+    let oldest = fs::read_dir(agent.log_path().join("web")).expect("list").map(|entry| entry.expect("an entry").path());
+    let number = |path: &PathBuf| path.extension().and_then(|it| it.to_str()).and_then(|it| it.parse::<u64>().ok());
+    let oldest = oldest.filter(|path| number(path).is_some()).min_by_key(number).expect("a rotated segment");
+    fs::remove_file(oldest).expect("remove the oldest one");
+    let left = n_lines(&agent.outputs("web")) as u64;
+    let verdict = Verdict::of(&agent, "web");
+    verdict.check("by hand", 1, &[("delivered", left), ("missing", 1500 - left)]);
+    fs::remove_dir_all(agent.state_dir()).expect("lose the state");
+    assert_eq!(Verdict::of(&agent, "web").count("missing"), 0, "without a state nobody knows how far it was");
+}

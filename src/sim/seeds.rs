@@ -22,7 +22,7 @@ use crate::telemetry::{Counters, LostReason, ParseReason, RotationKind};
 const FIXED_SEEDS: u64 = 64;
 const ACTS: u64 = 40;
 /// Seeds that failed once.
-const FOUND: [u64; 67] = [
+const FOUND: [u64; 68] = [
     6_533_338_242_358_017_596,
     10_531_805_229_190_798_367,
     2_062_184_908_404_492_662,
@@ -90,9 +90,10 @@ const FOUND: [u64; 67] = [
     5_340_440_874_582_442_010,
     12_869_032_447_908_000_043,
     12_828_022_487_009_145_977,
+    9_402_493_259_284_425_184,
 ];
 /// Those of worlds whose settings change while the agent runs.
-const FOUND_RELOADS: [u64; 13] = [
+const FOUND_RELOADS: [u64; 17] = [
     9_950_790_257_818_754_205,
     7_948_609_286_801_037_824,
     1_890_837_979_355_127_749,
@@ -106,6 +107,10 @@ const FOUND_RELOADS: [u64; 13] = [
     8_027_403_040_819_182_609,
     17_440_776_977_901_202_786,
     5_618_051_800_144_844_678,
+    2_406_485_335_973_037_143,
+    9_579_540_754_105_421_937,
+    17_324_955_847_251_806_348,
+    16_011_773_298_958_260_118,
 ];
 
 /// What each kind of trouble the fixed seeds must have met at least once.

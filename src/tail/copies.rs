@@ -24,7 +24,7 @@ impl<O: Os> Lineage<O> {
         let mut copies = Vec::new();
         let heads: Vec<_> = cut.iter().map(|(_, head)| *head).collect();
         for (ix, _) in &cut {
-            copies.push(self.compressed_copy(os, *ix, &cut)?);
+            copies.push(self.unread_copy(os, *ix, &cut)?);
         }
         for ((ix, head), copy) in cut.into_iter().zip(copies).rev() {
             self.generations[ix].forget_text(head);
@@ -40,9 +40,9 @@ impl<O: Os> Lineage<O> {
         Ok(())
     }
 
-    /// The engine may have compressed an incarnation before somebody wrote over it. Nothing of it was read. `cut`: those
-    /// that hold another text now, and how that begins.
-    fn compressed_copy(
+    /// The engine may have compressed an incarnation before somebody wrote over it, or that one have copied it first and a
+    /// rotation moved both on. Nothing of it was read. `cut`: those that hold another text now, and how that begins.
+    fn unread_copy(
         &self,
         os: &O,
         cut_ix: usize,
@@ -56,23 +56,24 @@ impl<O: Os> Lineage<O> {
             });
         let is_known = |head: &Fingerprint| self.drained.contains(head) || now.clone().any(|held| held == Some(*head));
         match before.head.filter(|head| before.offset == 0 && !is_known(head)) {
-            Some(head) => self.compressed_sibling(os, head),
+            Some(head) => self.sibling_of(os, head),
             None => Ok(None),
         }
     }
 
-    /// A compressed sibling that begins so.
-    fn compressed_sibling(&self, os: &O, head: Fingerprint) -> io::Result<Option<Generation<O>>> {
+    /// A sibling that begins so and isn't held.
+    fn sibling_of(&self, os: &O, head: Fingerprint) -> io::Result<Option<Generation<O>>> {
         let names = match os.list(&self.directory) {
             Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        for sibling in siblings(&self.id, &names).into_iter().filter(|sibling| sibling.compressed) {
-            let Some(mut found) = self.open_sibling(os, sibling.number, true)? else {
+        for sibling in siblings(&self.id, &names) {
+            let Some(mut found) = self.open_sibling(os, sibling.number, sibling.compressed)? else {
                 continue;
             };
-            if found.is_compressed() && found.learn_head(os)? == Some(head) {
+            let is_held = self.generations.iter().any(|held| held.id == found.id);
+            if !is_held && found.learn_head(os)? == Some(head) {
                 return Ok(Some(found));
             }
         }

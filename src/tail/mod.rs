@@ -17,3 +17,12 @@ pub use lineage::{Lineage, Look};
 pub use source::Source;
 pub use spooled::{Damage, Spooled};
 pub use waiting::Resting;
+
+#[cfg(test)]
+mod aside_tests;
+#[cfg(test)]
+mod copies_tests;
+#[cfg(test)]
+mod lineage_tests;
+#[cfg(test)]
+mod tests;

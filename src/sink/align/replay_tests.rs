@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::limits::{SEARCH_BYTES_MAX, STASH_BYTES_MAX};
+use crate::config::limits::{SEARCH_BYTES_MAX, SEARCHED_BYTES_MAX, STASH_BYTES_MAX};
 use crate::sim::os::{Fault, FaultPlan, SimOs};
 use crate::sink::align::{Offer, Offered, Repair, Replay};
 use crate::sink::existing::Existing;
@@ -83,6 +83,20 @@ fn what_is_there_is_passed_over_and_a_torn_last_line_is_completed() {
     assert_eq!(after(&["one\ntw"], &source), ending("one\ntwo\nthree\n", 0, 0));
     assert_eq!(after(&[""], &source), ending("one\ntwo\nthree\n", 0, 0));
     assert_eq!(after(&["one\n", "two\n", "th"], &source), ending("three\n", 0, 0));
+}
+
+#[test]
+fn nothing_more_is_kept_once_the_output_has_ended() {
+    let (os, out) = output(&[b"one\ntw"]);
+    let mut replay = Replay::new(existing(&os, &out, None), Repair::Never);
+    assert_eq!(replay.offer(&os, &out, Offered::from(&b"one\n"[..])).unwrap(), Offer::Present);
+    assert_eq!(replay.offer(&os, &out, Offered::from(&b"two\n"[..])).unwrap(), Offer::Ends { already: 2 });
+    let (os, out) = output(&[b"thr"]);
+    let mut replay = Replay::new(existing(&os, &out, None), Repair::Never);
+    for kept in [&b"two\n"[..], b"three\n"] {
+        assert_eq!(replay.offer(&os, &out, Offered::from(kept)).unwrap(), Offer::Stashed);
+    }
+    assert_eq!(replay.offer(&os, &out, Offered::from(&b"four\n"[..])).unwrap(), Offer::Ends { already: 0 });
 }
 
 #[test]
@@ -179,6 +193,11 @@ fn it_is_over_when_neither_side_has_anything_left() {
     assert!(replay.is_over().unwrap());
     assert_eq!(replay.place(), Place { segment: 2, offset: 5 });
 
+    let (os, out) = output(&[b"one\n", b"lost\n", b"two\nmore\n"]);
+    let mut replay = Replay::new(existing(&os, &out, None), Repair::Never);
+    assert_eq!(replay.offer(&os, &out, Offered::from(&b"two\n"[..])).unwrap(), Offer::Present);
+    assert_eq!((replay.place(), replay.unmatched_bytes), (Place { segment: 3, offset: 4 }, 9));
+
     let (os, output) = output(&[b"els"]);
     let mut replay = Replay::new(existing(&os, &output, None), Repair::Never);
     assert_eq!(replay.offer(&os, &output, Offered::from(&b"two\n"[..])).unwrap(), Offer::Stashed);
@@ -188,7 +207,7 @@ fn it_is_over_when_neither_side_has_anything_left() {
 
 #[test]
 fn a_record_is_found_in_another_shape_and_written_in_the_present_one() {
-    let offered = |fresh: &'static [u8]| Offered { record: b"10:00 two\n", others: &[b"two\n", b"[two]\n"], fresh };
+    let offered = |fresh: &'static [u8]| Offered { record: b"10:00 two\n", others: &[b"two\n", b"[two]\n"], fresh, was_open: false };
     let (os, out) = output(&[b"one\nelse\n[two]\nthree\n"]);
     let mut replay = Replay::new(existing(&os, &out, None), Repair::Never);
     assert_eq!(replay.offer(&os, &out, Offered::from(&b"one\n"[..])).unwrap(), Offer::Present);
@@ -214,6 +233,17 @@ fn only_so_much_is_kept_of_what_isn_t_there() {
     }
     assert_eq!(replay.offer(&os, &output, Offered::from(&b"\n"[..])).unwrap(), Offer::GiveUp);
     assert_eq!(replay.finish(&os, &output).unwrap().bytes.len(), STASH_BYTES_MAX);
+}
+
+#[test]
+fn only_so_much_is_looked_through() {
+    let (os, out) = output(&[&vec![b'x'; SEARCH_BYTES_MAX]]);
+    let mut replay = Replay::new(existing(&os, &out, None), Repair::Never);
+    let n_shapes = SEARCHED_BYTES_MAX as usize / SEARCH_BYTES_MAX;
+    let others = vec![&b"two\n"[..]; n_shapes - 1];
+    let offered = Offered { record: b"one\n", others: &others, fresh: b"one\n", was_open: false };
+    assert_eq!(replay.offer(&os, &out, offered).unwrap(), Offer::Stashed);
+    assert_eq!(replay.offer(&os, &out, Offered::from(&b"three\n"[..])).unwrap(), Offer::GiveUp);
 }
 
 #[test]

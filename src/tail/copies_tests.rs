@@ -1,0 +1,136 @@
+//! Logs that are cut in place, and the copies of what was cut away.
+
+use crate::sim::os::Errno;
+use crate::tail::tests::{DIRECTORY, LOG, Log, gzip};
+use crate::tail::{Lineage, Look};
+
+#[test]
+fn a_copy_goes_on_where_reading_was() {
+    let mut log = Log::of("one\n");
+    assert_eq!(log.read(), "one\n");
+    log.write("two\n");
+    log.copytruncate("three\n");
+    assert_eq!(log.read(), "[0..0]two\nthree\n");
+    log.write("four\n");
+    log.copytruncate("five\n");
+    log.write("six\n");
+    assert_eq!(log.read(), "[0..0]four\nfive\nsix\n");
+    assert_eq!(log.look().unwrap(), Look::Same);
+    assert_eq!(log.read(), "", "nothing is read twice");
+}
+
+#[test]
+fn a_compressed_copy_goes_on_where_reading_was() {
+    let mut log = Log::of("one\n");
+    assert_eq!(log.read(), "one\n");
+    log.write("two\n");
+    log.copytruncate("three\n");
+    log.compress(1);
+    assert_eq!(log.read(), "[0..0]two\nthree\n");
+}
+
+#[test]
+fn without_a_copy_what_was_seen_and_not_read_is_lost() {
+    let mut log = Log::of("one\n");
+    assert_eq!(log.read(), "one\n");
+    log.rewrite("x\n");
+    assert_eq!(log.read(), "[4..4]x\n");
+    assert_eq!(log.lineage.passed(), 1);
+    assert_eq!(log.lineage.drained().count(), 1);
+    log.rewrite("y\n");
+    assert_eq!(log.read(), "[2..2]y\n", "of the same length");
+    assert_eq!(log.lineage.passed(), 2);
+    // A sibling that begins otherwise is of a text between that nobody saw.
+    log.os.engine_write_whole(Log::path(".1"), b"else\n").unwrap();
+    log.rewrite("z\n");
+    assert_eq!(log.read(), "[2..2][0..0]else\nz\n");
+    log.write("more\n");
+    assert_eq!(log.read(), "more\n");
+    // One that differs before the place where reading was is no copy.
+    log.os.engine_write_whole(Log::path(".1"), b"z\nMORE\nrest\n").unwrap();
+    log.rewrite("w\n");
+    assert_eq!(log.read(), "[7..7]w\n");
+}
+
+#[test]
+fn a_copy_is_found_among_older_ones() {
+    let mut log = Log::of("one\n");
+    assert_eq!(log.read(), "one\n");
+    log.rotate("two\n");
+    log.look().unwrap();
+    assert_eq!(log.read(), "two\n");
+    log.write("three\n");
+    log.copytruncate("four\n");
+    log.rotate("five\n");
+    log.look().unwrap();
+    assert_eq!(log.read(), "[0..0]three\nfour\nfive\n");
+}
+
+#[test]
+fn a_directory_that_is_gone_has_no_copies_and_one_that_can_t_be_listed_is_asked_again() {
+    let mut log = Log::of("one\n");
+    assert_eq!(log.read(), "one\n");
+    log.write("two\n");
+    log.copytruncate("three\n");
+    log.os.set_failing(DIRECTORY, Some(Errno::Io));
+    let mut buffer = Vec::new();
+    assert_eq!(log.lineage.read(&log.os, &mut buffer).unwrap_err().raw_os_error(), Some(5));
+    log.os.set_failing(DIRECTORY, None);
+    assert_eq!(log.read(), "[0..0]two\nthree\n");
+    let file = log.os.engine_open(LOG).unwrap();
+    log.os.engine_rmdir(DIRECTORY).unwrap();
+    log.os.engine_truncate(&file, 0);
+    assert_eq!(log.read(), "[6..6]");
+}
+
+#[test]
+fn a_copy_of_what_was_never_read_comes_first() {
+    let mut log = Log::of("");
+    log.write("one\n");
+    log.copytruncate("two\n");
+    assert_eq!(log.read(), "[0..0]one\ntwo\n");
+    let mut log = Log::of("");
+    log.write("one\n");
+    log.copytruncate("two\n");
+    log.copytruncate("three\n");
+    assert_eq!(log.read(), "[0..0]one\ntwo\nthree\n");
+}
+
+#[test]
+fn a_copy_of_what_was_cut_before_its_turn_is_read_in_its_place() {
+    let mut log = Log::of("one\n");
+    log.rotate("two\n");
+    log.look().unwrap();
+    log.copytruncate("three\n");
+    log.lineage.check_held(&log.os).unwrap();
+    assert_eq!(log.read(), "one\ntwo\nthree\n");
+}
+
+#[test]
+fn what_was_cut_before_its_turn_may_have_been_compressed_before() {
+    let mut log = Log::of("one\n");
+    log.rotate("two\n");
+    log.rotate("three\n");
+    log.look().unwrap();
+    // The engine compressed what is `.1` now, and somebody wrote over the file we hold.
+    let held = log.os.engine_open(Log::path(".1")).unwrap();
+    log.os.engine_write_whole(Log::path(".1.gz"), &gzip(b"two\n")).unwrap();
+    log.os.engine_truncate(&held, 0);
+    log.os.engine_append(&held, b"over\n");
+    log.lineage.check_held(&log.os).unwrap();
+    assert_eq!(log.read(), "one\ntwo\nover\nthree\n");
+}
+
+#[test]
+fn what_is_held_and_was_not_cut_stays_as_it_is() {
+    let mut log = Log::of("one\n");
+    log.rotate("two\n");
+    log.rotate("");
+    log.look().unwrap();
+    log.lineage.check_held(&log.os).unwrap();
+    log.write("three\n");
+    log.lineage.check_held(&log.os).unwrap();
+    assert_eq!(log.read(), "one\ntwo\nthree\n");
+    let mut gone = Lineage::new(DIRECTORY.as_ref(), "gone", []);
+    gone.check_held(&log.os).unwrap();
+}

@@ -1,0 +1,326 @@
+//! Which incarnations there are, in order, and where reading begins and ends.
+
+use std::path::Path;
+
+use crate::config::limits::{DRAINED_HEADS_MAX, LINE_BYTES_MAX, QUANTUM_BYTES};
+use crate::sim::os::Errno;
+use crate::tail::tests::{DIRECTORY, LOG, Log, gzip, head_of};
+use crate::tail::{Chunk, Fingerprint, Lineage, Look};
+
+impl Log {
+    /// As a later life finds it, which has read what these lines begin.
+    fn found(self, drained: &[&str]) -> Log {
+        let heads = drained.iter().map(|head| head_of(head).unwrap());
+        let mut log = Log { lineage: Lineage::new(Path::new(DIRECTORY), "web", heads), ..self };
+        log.look().unwrap();
+        log
+    }
+}
+
+#[test]
+fn incarnations_are_read_in_their_order() {
+    let mut log = Log::of("one\n");
+    log.rotate("two\n");
+    log.rotate("three\n");
+    log.compress(2);
+    let mut log = log.found(&[]);
+    assert_eq!(log.lineage.len(), 3);
+    assert_eq!(log.read(), "one\ntwo\nthree\n");
+    assert_eq!((log.lineage.passed(), log.lineage.len()), (2, 1));
+    for n in 4..8 {
+        log.rotate(&format!("{n}\n"));
+    }
+    assert_eq!(log.look().unwrap(), Look::Grown(4));
+    assert_eq!(log.look().unwrap(), Look::Same);
+    assert_eq!(log.read(), "4\n5\n6\n7\n");
+}
+
+#[test]
+fn what_an_earlier_life_read_is_left_out() {
+    let mut log = Log::of("one\n");
+    log.rotate("two\n");
+    log.rotate("three\n");
+    log.rotate("four\n");
+    log.compress(2);
+    let mut log = log.found(&["two\n"]);
+    assert_eq!(log.read(), "three\nfour\n");
+    let mut log = log.found(&["three\n", "one\n"]);
+    assert_eq!(log.read(), "four\n");
+    let mut log = log.found(&["lost\n"]);
+    assert_eq!(log.read(), "one\ntwo\nthree\nfour\n");
+    let mut log = log.found(&["four\n"]);
+    assert_eq!((log.lineage.len(), log.read()), (0, String::new()));
+}
+
+#[test]
+fn a_text_that_stands_plain_and_compressed_is_read_once() {
+    let mut log = Log::of("one\n");
+    log.rotate("two\n");
+    log.os.engine_write_whole(Log::path(".1.gz"), &gzip(b"one\n")).unwrap();
+    let mut log = log.found(&[]);
+    assert_eq!(log.read(), "one\ntwo\n");
+    // Half of the compressed one is there.
+    log.os.engine_write_whole(Log::path(".1.gz"), &gzip(b"one\n")[..12]).unwrap();
+    let mut log = log.found(&[]);
+    assert_eq!(log.read(), "one\ntwo\n");
+    // A power loss emptied the plain one.
+    log.os.engine_write_whole(Log::path(".1"), b"").unwrap();
+    log.os.engine_write_whole(Log::path(".1.gz"), &gzip(b"one\n")).unwrap();
+    let mut log = log.found(&[]);
+    assert_eq!(log.read(), "one\ntwo\n");
+    // Another one's text under the same number is older.
+    log.os.engine_write_whole(Log::path(".1"), b"copy\n").unwrap();
+    let mut log = log.found(&[]);
+    assert_eq!(log.read(), "one\ncopy\ntwo\n");
+    // The engine moved on, and left the compressed twin behind.
+    log.os.engine_rename(Log::path(".1"), Log::path(".2")).unwrap();
+    log.os.engine_write_whole(Log::path(".2.gz"), b"").unwrap();
+    log.os.engine_write_whole(Log::path(".1.gz"), &gzip(b"copy\n")).unwrap();
+    let mut log = log.found(&[]);
+    assert_eq!(log.read(), "copy\ntwo\n");
+}
+
+#[test]
+fn pieces_of_one_line_are_incarnations_of_their_own() {
+    let mut log = Log::of("same\n");
+    log.rotate("same\n");
+    log.rotate("same\n");
+    log.look().unwrap();
+    assert_eq!(log.read(), "same\nsame\nsame\n");
+    log.rotate("same\n");
+    assert_eq!(log.look().unwrap(), Look::Grown(1));
+    assert_eq!(log.read(), "same\n");
+}
+
+#[test]
+fn nothing_under_the_log_s_name_is_missing_and_what_is_no_file_is_an_error() {
+    let mut log = Log::of("one\n");
+    log.os.engine_rename(LOG, Log::path(".1")).unwrap();
+    assert_eq!(log.look().unwrap(), Look::Missing);
+    let mut log = log.found(&[]);
+    assert_eq!(log.read(), "one\n", "rotated ones are read without it");
+    assert_eq!(log.look().unwrap(), Look::Missing);
+    log.lineage.close();
+    assert_eq!((log.look().unwrap(), log.lineage.len(), log.lineage.passed()), (Look::Missing, 0, 1));
+    log.os.engine_mkdir(LOG).unwrap();
+    assert_eq!(log.look().unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+    log.os.engine_unlink(LOG).unwrap();
+    log.os.engine_special(LOG).unwrap();
+    assert_eq!(log.look().unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+    log.os.engine_rmdir(DIRECTORY).unwrap();
+    assert_eq!(log.look().unwrap(), Look::Missing, "the directory is gone");
+}
+
+#[test]
+fn a_sibling_that_can_t_be_looked_at_is_an_error_and_no_gap() {
+    for form in ["", ".gz"] {
+        let mut log = Log::of("one\n");
+        log.rotate("two\n");
+        if !form.is_empty() {
+            log.compress(1);
+        }
+        let path = Log::path(&format!(".1{form}"));
+        log.os.set_failing(&path, Some(Errno::Access));
+        log.lineage = Lineage::new(Path::new(DIRECTORY), "web", []);
+        assert!(log.look().is_err());
+        log.os.set_failing(&path, None);
+        log.look().unwrap();
+        assert_eq!(log.read(), "one\ntwo\n");
+    }
+}
+
+#[test]
+fn links_and_directories_among_the_siblings_are_passed_over() {
+    let mut log = Log::of("one\n");
+    log.rotate("two\n");
+    log.rotate("three\n");
+    log.os.engine_special(Log::path(".3")).unwrap();
+    log.os.engine_mkdir(Log::path(".4.gz")).unwrap();
+    let mut log = log.found(&[]);
+    assert_eq!(log.read(), "one\ntwo\nthree\n");
+}
+
+#[test]
+fn from_the_end_on_only_later_lines_are_read() {
+    let begin_at_end = |log: &mut Log| log.lineage.begin_at_end(&log.os).unwrap();
+    let mut log = Log::of("zero\n");
+    log.rotate("one\ntw");
+    log.look().unwrap();
+    begin_at_end(&mut log);
+    log.write("o\nthree\n");
+    assert_eq!(log.read(), "two\nthree\n");
+    // A last line longer than what is looked at at once.
+    let mut log = Log::of(&format!("one\n{}", "x".repeat(200_000)));
+    begin_at_end(&mut log);
+    log.write("\ntwo\n");
+    assert_eq!(log.read(), format!("{}\ntwo\n", "x".repeat(200_000)));
+    let text = format!("{}\nyy", "x".repeat(64 * 1024));
+    let mut log = Log::of(&text);
+    begin_at_end(&mut log);
+    assert_eq!(log.lineage.front().unwrap().offset, 64 * 1024 + 1);
+    let mut log = Log::of("torn");
+    begin_at_end(&mut log);
+    log.write("\n");
+    assert_eq!(log.read(), "torn\n");
+    let mut none = Lineage::new(Path::new(DIRECTORY), "none", []);
+    none.begin_at_end(&log.os).unwrap();
+    assert!(none.is_empty());
+}
+
+#[test]
+fn from_the_end_on_a_cut_is_noticed() {
+    let mut log = Log::of("one\ntwo\n");
+    log.lineage.begin_at_end(&log.os).unwrap();
+    log.rewrite("one\nTWO\nthree\n");
+    assert_eq!(log.read(), "[8..8]one\nTWO\nthree\n");
+}
+
+#[test]
+fn reading_begins_at_a_proved_place() {
+    let mut log = Log::of("one\n");
+    log.rotate("two\nthree\n");
+    log.look().unwrap();
+    log.lineage.begin_at(&log.os, 1, 4, Some(Fingerprint::of(b"two\n"))).unwrap();
+    assert_eq!(log.lineage.passed(), 1);
+    assert_eq!(log.read(), "three\n");
+    let mut log = log.found(&[]);
+    assert!(log.lineage.begin_at(&log.os, 1, 20, Some(Fingerprint::of(b"two\n"))).is_err(), "it isn't as long");
+}
+
+#[test]
+fn the_same_incarnations_can_be_read_once_more_when_their_names_are_gone() {
+    let mut log = Log::of("one\n");
+    log.rotate("two\n");
+    log.look().unwrap();
+    log.os.engine_unlink(Log::path(".1")).unwrap();
+    assert_eq!(log.read(), "one\ntwo\n");
+    let mut log = Log::of("one\n");
+    log.rotate("two\n");
+    log.look().unwrap();
+    log.os.engine_unlink(Log::path(".1")).unwrap();
+    let again = log.lineage.reread(&log.os).unwrap();
+    assert_eq!(log.read(), "one\ntwo\n");
+    log.lineage = again;
+    assert_eq!(log.look().unwrap(), Look::Same);
+    assert_eq!(log.read(), "one\ntwo\n");
+}
+
+#[test]
+fn heads_that_were_read_are_remembered_up_to_a_bound_and_not_while_they_are_held() {
+    let mut log = Log::of("held\n");
+    let heads: Vec<Fingerprint> = (0..DRAINED_HEADS_MAX + 5).map(|n| Fingerprint::of(&n.to_le_bytes())).collect();
+    log.heads_of_held();
+    log.lineage.remember_drained(&[head_of("held\n").unwrap()]);
+    assert_eq!(log.lineage.drained().count(), 0);
+    log.lineage.remember_drained(&heads[..DRAINED_HEADS_MAX]);
+    assert_eq!(log.lineage.drained().count(), DRAINED_HEADS_MAX);
+    log.lineage.remember_drained(&heads[..2]);
+    assert_eq!(log.lineage.drained().collect::<Vec<_>>(), heads[..DRAINED_HEADS_MAX], "each once");
+    let mut log = log.found(&[]);
+    log.lineage.remember_drained(&heads);
+    assert_eq!(log.lineage.drained().collect::<Vec<_>>(), heads[5..]);
+}
+
+impl Log {
+    fn heads_of_held(&mut self) -> Vec<Option<Fingerprint>> {
+        let os = self.os.clone();
+        self.lineage.generations_mut().map(|held| held.learn_head(&os).unwrap()).collect()
+    }
+}
+
+#[test]
+fn what_is_unread_and_what_is_on_the_disk_is_told() {
+    let mut log = Log::of("one\ntwo\n");
+    log.rotate("three\n");
+    log.compress(1);
+    let gzip_bytes = gzip(b"one\ntwo\n").len() as u64;
+    let mut log = log.found(&[]);
+    assert_eq!(log.lineage.lag_bytes(&log.os), gzip_bytes + 6);
+    assert_eq!(log.lineage.on_disk(&log.os), (gzip_bytes + 6, 2));
+    assert!(log.lineage.oldest_deleted(&log.os).is_none());
+    log.os.engine_unlink(Log::path(".1.gz")).unwrap();
+    let (held_bytes, unread, is_last) = log.lineage.oldest_deleted(&log.os).unwrap();
+    assert!(held_bytes >= gzip_bytes && unread == (0..gzip_bytes) && !is_last);
+    assert_eq!(log.read(), "one\ntwo\nthree\n");
+    assert_eq!(log.lineage.lag_bytes(&log.os), 0);
+    log.write("four\n");
+    assert_eq!(log.lineage.lag_bytes(&log.os), 5);
+    log.os.engine_unlink(LOG).unwrap();
+    let (_, unread, is_last) = log.lineage.oldest_deleted(&log.os).unwrap();
+    assert_eq!((unread, is_last), (6..11, true));
+    assert_eq!(log.lineage.on_disk(&log.os), (0, 0));
+}
+
+#[test]
+fn a_compressed_incarnation_that_was_read_is_no_lag() {
+    let mut log = Log::of("one\n");
+    log.rotate("");
+    log.compress(1);
+    let mut log = log.found(&[]);
+    assert_eq!(log.read(), "one\n", "its successor has no line yet");
+    assert_eq!(log.lineage.lag_bytes(&log.os), 0);
+}
+
+#[test]
+fn a_line_longer_than_any_engine_writes_is_passed_over() {
+    let text = format!("one\n{}\ntwo\n", "x".repeat(LINE_BYTES_MAX + QUANTUM_BYTES));
+    let mut log = Log::of(&text);
+    let told = log.read();
+    assert!(told.starts_with("one\n[") && told.ends_with("]two\n"), "{}", &told[..60.min(told.len())]);
+    let n_passed: usize = told.split(['[', ']']).filter_map(|n_bytes| n_bytes.parse::<usize>().ok()).sum();
+    assert_eq!(n_passed, text.len() - 8);
+    let line = format!("{}\n", "x".repeat(LINE_BYTES_MAX / 2));
+    assert_eq!(Log::of(&line).read(), line);
+}
+
+#[test]
+fn nuls_are_passed_over_once_text_follows() {
+    let mut log = Log::of("one\n");
+    assert_eq!(log.read(), "one\n");
+    log.write("\0\0\0\0");
+    assert_eq!(log.read(), "");
+    log.write("two\n");
+    assert_eq!(log.read(), "[4 nul]two\n");
+    let file = log.os.engine_open(LOG).unwrap();
+    log.os.engine_write(&file, 3_000_000, b"three\n");
+    let told = log.read();
+    let n_nuls: usize =
+        told.split(['[', ']']).filter_map(|told| told.strip_suffix(" nul")?.parse::<usize>().ok()).sum();
+    assert_eq!((n_nuls, told.ends_with("]three\n")), (3_000_000 - 12, true));
+    assert_eq!(Log::of("\0\0\0one\n").read(), "[3 nul]one\n");
+}
+
+#[test]
+fn the_rest_of_a_log_is_the_line_without_an_end() {
+    let mut log = Log::of("one\ntwo");
+    let mut buffer = Vec::new();
+    assert_eq!(log.read(), "one\n");
+    assert_eq!(log.lineage.read(&log.os, &mut buffer).unwrap(), Chunk::Quiet { rest: 3 });
+    let (offset, range) = log.lineage.rest(&log.os, &mut buffer, 3).unwrap();
+    assert_eq!((offset, &buffer[range]), (4, &b"two"[..]));
+    log.write("\n");
+    assert_eq!(log.read(), "two\n");
+}
+
+#[test]
+fn the_head_is_known_before_anything_is_read() {
+    let head = |log: &mut Log| log.lineage.head(&log.os).unwrap();
+    let mut log = Log::of("");
+    assert_eq!(head(&mut log), None);
+    log.write("one\n");
+    assert_eq!(head(&mut log), head_of("one\n"));
+    let mut log = Log::of("");
+    log.write("one\n");
+    log.copytruncate("two\n");
+    assert_eq!(head(&mut log), head_of("one\n"), "a copy is the oldest");
+    assert_eq!(log.read(), "one\ntwo\n");
+    let long = "x".repeat(10_000) + "\n";
+    let mut log = Log::of(&long);
+    assert_eq!(head(&mut log), head_of(&long));
+    let mut log = Log::of(&format!("{}{long}", "\0".repeat(5_000)));
+    assert_eq!(head(&mut log), head_of(&long));
+    assert_eq!(head(&mut Log::of(&"\0".repeat(4096))), None);
+    let endless = "x".repeat(LINE_BYTES_MAX + 1);
+    assert_eq!(head(&mut Log::of(&endless)), Some(Fingerprint::of(&endless.as_bytes()[..LINE_BYTES_MAX])));
+    assert_eq!(Lineage::new(Path::new(DIRECTORY), "none", []).head(&log.os).unwrap(), None);
+}

@@ -1,0 +1,250 @@
+//! One log as the engine and others leave it, read as the agent reads it.
+
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::config::limits::PROOF_BYTES;
+use crate::sim::os::{Errno, SimOs};
+use crate::tail::spooled::{End, Extent, FRAME_TEXT_BYTES, append_end, append_frame};
+use crate::tail::{Chunk, Fingerprint, Lineage, Look, Spooled};
+
+pub(super) const DIRECTORY: &str = "/containers/web";
+pub(super) const LOG: &str = "/containers/web/web-json.log";
+
+pub(super) struct Log {
+    pub os: SimOs,
+    pub lineage: Lineage<SimOs>,
+}
+
+impl Log {
+    /// Already found, and nothing of it read.
+    pub fn of(text: &str) -> Log {
+        let os = SimOs::new(1);
+        os.engine_mkdir(DIRECTORY).unwrap();
+        os.engine_write_whole(LOG, text.as_bytes()).unwrap();
+        let mut log = Log { lineage: Lineage::new(Path::new(DIRECTORY), "web", []), os };
+        log.look().unwrap();
+        log
+    }
+
+    pub fn path(name: &str) -> String {
+        format!("{LOG}{name}")
+    }
+
+    pub fn write(&mut self, text: &str) {
+        self.os.advance(Duration::from_secs(1));
+        let file = self.os.engine_open(LOG).unwrap();
+        self.os.engine_append(&file, text.as_bytes());
+    }
+
+    /// The same file, another text, as if it had been cut before.
+    pub fn rewrite(&mut self, text: &str) {
+        self.os.advance(Duration::from_secs(1));
+        self.os.engine_write_whole(LOG, text.as_bytes()).unwrap();
+    }
+
+    /// The rotated ones move on by one.
+    fn shift(&mut self) {
+        for n in (1..9).rev() {
+            for form in ["", ".gz"] {
+                let from = Log::path(&format!(".{n}{form}"));
+                if self.os.engine_exists(&from) {
+                    self.os.engine_rename(from, Log::path(&format!(".{}{form}", n + 1))).unwrap();
+                }
+            }
+        }
+    }
+
+    pub fn rotate(&mut self, text: &str) {
+        self.shift();
+        self.os.engine_rename(LOG, Log::path(".1")).unwrap();
+        self.os.engine_write_whole(LOG, text.as_bytes()).unwrap();
+    }
+
+    /// What logrotate does with `copytruncate`.
+    pub fn copytruncate(&mut self, text: &str) {
+        self.shift();
+        let copy = self.os.engine_read(LOG).unwrap();
+        self.os.engine_write_whole(Log::path(".1"), &copy).unwrap();
+        self.rewrite(text);
+    }
+
+    pub fn compress(&mut self, n: u32) {
+        let plain = Log::path(&format!(".{n}"));
+        let text = self.os.engine_read(&plain).unwrap();
+        self.os.engine_write_whole(format!("{plain}.gz"), &gzip(&text)).unwrap();
+        self.os.engine_unlink(plain).unwrap();
+    }
+
+    pub fn look(&mut self) -> io::Result<Look> {
+        self.lineage.look(&self.os)
+    }
+
+    /// A whole text of its own, as a sink copied it aside from `first` on; reading begins at `start`.
+    pub fn spooled(&mut self, number: u64, text: &str, first: usize, start: u64) -> Spooled<SimOs> {
+        let mut bytes = Vec::new();
+        let mut at = first;
+        for frame in text.as_bytes()[first..].chunks(FRAME_TEXT_BYTES) {
+            append_frame(number, at as u64, frame, &mut bytes);
+            at += frame.len();
+        }
+        append_end(number, &End { at: at as u64, damage: None }, &mut bytes);
+        self.os.engine_mkdir("/spool").unwrap();
+        let path = format!("/spool/{number}");
+        self.os.engine_write_whole(&path, &bytes).unwrap();
+        let extent = Extent { head: head_of(text), first: first as u64, start, end: Some(text.len() as u64) };
+        Spooled::new(&self.os, path.into(), number, extent)
+    }
+
+    /// All there is to read, with `[a..b]` where bytes are lost and `[n nul]` where they are none.
+    pub fn read(&mut self) -> String {
+        let (mut told, mut buffer) = (String::new(), Vec::new());
+        loop {
+            match self.lineage.read(&self.os, &mut buffer).unwrap() {
+                Chunk::Lines { offset, bytes } => {
+                    let mut at = offset;
+                    for line in buffer[bytes].split_inclusive(|byte| *byte == b'\n') {
+                        at += line.len() as u64;
+                        self.lineage.advance(at, line);
+                        told.push_str(std::str::from_utf8(line).unwrap());
+                    }
+                }
+                Chunk::Waste { offset, bytes, nul } => {
+                    self.lineage.pass_over(&self.os, offset, bytes).unwrap();
+                    told.push_str(&format!("[{bytes}{}]", if nul { " nul" } else { "" }));
+                }
+                Chunk::Rewritten { lost } => told.push_str(&format!("[{}..{}]", lost.start, lost.end)),
+                Chunk::Quiet { .. } if self.lineage.successor_is_filled(&self.os).unwrap() => {
+                    self.lineage.pass(&self.os).unwrap();
+                }
+                Chunk::Quiet { .. } => return told,
+            }
+        }
+    }
+}
+
+pub(super) fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub(super) fn head_of(text: &str) -> Option<Fingerprint> {
+    text.find('\n').map(|newline| Fingerprint::of(&text.as_bytes()[..=newline]))
+}
+
+fn tail_of(text: &str) -> Option<Fingerprint> {
+    Some(Fingerprint::of(text.as_bytes()))
+}
+
+#[test]
+fn a_place_is_found_again_in_the_incarnation_it_is_of() {
+    let mut log = Log::of("one\ntwo\n");
+    log.rotate("three\nfour\n");
+    log.rotate("one\nfive\n");
+    assert_eq!(log.look().unwrap(), Look::Grown(2));
+    let mut find = |head: &str, offset, tail: &str| {
+        log.lineage.find(&log.os, head_of(head), offset, tail_of(tail).filter(|_| !tail.is_empty())).unwrap()
+    };
+    assert_eq!(find("one\n", 8, "two\n"), Some(0));
+    assert_eq!(find("one\n", 9, "five\n"), Some(2), "two begin with one and the same line");
+    assert_eq!(find("three\n", 6, "three\n"), Some(1));
+    assert_eq!(find("three\n", 0, ""), Some(1));
+    assert_eq!(find("three\n", 8, "two\n"), None, "its own text differs there");
+    assert_eq!(find("", 8, "two\n"), None, "it had no line");
+    assert_eq!(find("lost\n", 8, "two\n"), Some(0), "its first page was lost");
+    assert_eq!(find("lost\n", 8, "else\n"), None);
+    assert_eq!(find("lost\n", 0, ""), None);
+}
+
+#[test]
+fn a_lost_first_page_is_made_up_for_by_plain_text_only() {
+    let mut log = Log::of("one\ntwo\n");
+    log.rotate("\0\0\0\0\0\0\0\0three\n");
+    log.compress(1);
+    log = Log { lineage: Lineage::new(Path::new(DIRECTORY), "web", []), ..log };
+    assert_eq!(log.look().unwrap(), Look::Grown(2));
+    let find = |log: &mut Log, offset, tail| log.lineage.find(&log.os, head_of("lost\n"), offset, tail).unwrap();
+    assert_eq!(find(&mut log, 8, tail_of("two\n")), None, "compressed it is whole or damaged");
+    assert_eq!(find(&mut log, 14, tail_of("three\n")), Some(1));
+    assert_eq!(find(&mut log, 8, tail_of("\0\0\0\0")), None, "zeros are no text");
+}
+
+#[test]
+fn only_nuls_of_a_proof_s_length_stand_for_a_hole() {
+    for n_bytes in [1, 7, PROOF_BYTES] {
+        assert!(Fingerprint::of(&vec![0; n_bytes]).is_of_nuls(), "{n_bytes}");
+        assert!(!Fingerprint::of(&vec![b'x'; n_bytes]).is_of_nuls(), "{n_bytes}");
+    }
+    assert!(!Fingerprint::of(&[0; PROOF_BYTES + 1]).is_of_nuls(), "no proof is as long");
+}
+
+/// What is lost of a log that was cut while it wasn't read on.
+fn noticed(log: &mut Log) -> Option<Range<u64>> {
+    log.lineage.notice_cut(&log.os).unwrap()
+}
+
+#[test]
+fn a_cut_is_noticed_while_a_log_is_not_read_on() {
+    let mut log = Log::of("one\n");
+    assert_eq!(noticed(&mut log), None);
+    log.write("two\n");
+    assert_eq!(noticed(&mut log), None, "it only grew");
+    assert_eq!(log.read(), "one\ntwo\n");
+    log.write("three\n");
+    assert_eq!(noticed(&mut log), None);
+    log.rewrite("x\n");
+    assert_eq!(noticed(&mut log), Some(8..14), "shorter, and three was never read");
+    assert_eq!(noticed(&mut log), None, "told once");
+    assert_eq!(log.read(), "x\n");
+    log.rewrite("y\n");
+    assert_eq!(noticed(&mut log), Some(2..2), "of the same length");
+    assert_eq!(log.read(), "y\n");
+    log.rewrite("longer\n");
+    assert_eq!(noticed(&mut log), Some(2..2));
+    assert_eq!(log.read(), "longer\n");
+}
+
+#[test]
+fn a_cut_before_anything_was_read_is_noticed_by_the_first_line() {
+    let mut log = Log::of("one\ntwo\n");
+    assert_eq!(noticed(&mut log), None);
+    log.write("three\n");
+    assert_eq!(noticed(&mut log), None);
+    log.rewrite("else\nof the same start\n");
+    assert_eq!(noticed(&mut log), Some(0..14));
+    let mut log = Log::of("");
+    assert_eq!(noticed(&mut log), None);
+    log.write("one\n");
+    assert_eq!(noticed(&mut log), None, "a first line is no cut");
+    log.rewrite("one\n");
+    assert_eq!(noticed(&mut log), None, "the same line is no other text");
+    assert_eq!(log.read(), "one\n");
+}
+
+#[test]
+fn a_cut_behind_older_incarnations_is_noticed_and_a_copy_has_what_was_cut_away() {
+    let mut log = Log::of("one\n");
+    log.rotate("two\nthree\n");
+    log.look().unwrap();
+    assert_eq!(noticed(&mut log), None);
+    log.rewrite("four\n");
+    assert_eq!(noticed(&mut log), Some(0..10));
+    assert_eq!(noticed(&mut log), None);
+    log.copytruncate("five\n");
+    assert_eq!(noticed(&mut log), Some(0..0), "a copy has it");
+    assert_eq!(log.read(), "one\nfour\nfive\n");
+}
+
+#[test]
+fn a_look_that_fails_says_so() {
+    let mut log = Log::of("one\n");
+    log.os.set_failing(DIRECTORY, Some(Errno::Io));
+    log.rotate("two\n");
+    assert_eq!(log.look().unwrap_err().raw_os_error(), Some(5));
+    log.os.set_failing(DIRECTORY, None);
+    assert_eq!(log.look().unwrap(), Look::Grown(1));
+    assert_eq!(log.read(), "one\ntwo\n");
+}

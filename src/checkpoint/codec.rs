@@ -82,16 +82,13 @@ pub fn rows(pairs: &[(Vec<u8>, Vec<u8>)]) -> (Vec<Parted>, Vec<(String, CodecErr
 /// The bytes that were put as these parts, in the order of their keys.
 pub(crate) fn join(parts: &[&(Vec<u8>, Vec<u8>)]) -> Result<Vec<u8>, CodecError> {
     let mut bytes = Vec::new();
-    for (ix, (_, value)) in parts.iter().enumerate() {
+    for (_, value) in parts {
         let Some((more, part)) = value.split_first() else {
             return Err(CodecError::Incomplete);
         };
         bytes.extend_from_slice(part);
         if *more == 0 {
             return Ok(bytes);
-        }
-        if ix + 1 == parts.len() {
-            return Err(CodecError::Incomplete);
         }
     }
     Err(CodecError::Incomplete)

@@ -162,3 +162,6 @@ pub trait Committer<O: Os> {
     fn is_idle(&self) -> bool;
     fn poll(&mut self) -> Option<Vec<Outcome<O>>>;
 }
+
+#[cfg(test)]
+mod tests;

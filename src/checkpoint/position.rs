@@ -47,3 +47,42 @@ impl Position {
         Position::of(&row.id, &row.name, &row.route, &row.ladder, row.drained.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Rung;
+
+    #[test]
+    fn each_line_that_is_owed_is_known_by_its_hash() {
+        let mut ladder = Ladder::default();
+        assert_eq!(Position::of("id", "web", "web.log", &ladder, vec![]), None);
+        let rung = |offset, owed: &[u8]| Rung {
+            at_ms: 1,
+            head: Some(Fingerprint::of(b"one\n")),
+            offset,
+            tail: None,
+            unfinished: Default::default(),
+            place: Place { segment: 2, offset: 5 },
+            owed: owed.to_vec(),
+            owed_mid_record: false,
+            synced: false,
+        };
+        ladder.push(rung(4, b""));
+        ladder.push(rung(14, b"two\nthree\n"));
+        let row = Row {
+            id: "id".into(),
+            name: "web".into(),
+            route: "web.log".into(),
+            sequence: 1,
+            boot: "b".into(),
+            ladder,
+            drained: vec![Fingerprint::of(b"zero\n")],
+            absent_since_ns: None,
+        };
+        let position = Position::of_row(&row).unwrap();
+        assert_eq!(position.owed, [XxHash3_64::oneshot(b"two\n"), XxHash3_64::oneshot(b"three\n")]);
+        assert_eq!((position.offset, position.place), (14, Place { segment: 2, offset: 5 }));
+        assert_eq!((&position.drained, &*position.route), (&row.drained, "web.log"));
+    }
+}

@@ -56,3 +56,86 @@ impl<O: Os> Rotate<O> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+    use crate::sim::os::{Errno, Fault, FaultPlan, SimOs};
+
+    /// The machine, and what ends a current file that holds `now`, beside others.
+    fn output(name: &[u8], others: &[&str]) -> (SimOs, impl Fn(u64) -> Rotate<SimOs>) {
+        let os = SimOs::new(1);
+        os.engine_mkdir("/out").unwrap();
+        let path = PathBuf::from("/out").join(OsStr::from_bytes(name));
+        os.engine_write_whole(&path, b"now\n").unwrap();
+        for suffix in others {
+            let mut other = path.clone().into_os_string();
+            other.push(suffix);
+            os.engine_write_whole(PathBuf::from(other), b"older\n").unwrap();
+        }
+        let file = os.open_output(&path, 0o640, Create::Never).unwrap();
+        let id = os.stat_open(&file).unwrap().id;
+        let rotate = move |number| Rotate { file: file.clone(), id, path: path.clone(), number, mode: 0o640 };
+        (os, rotate)
+    }
+
+    fn taken(result: Result<Rotated<SimOs>, CommitError>) -> Option<u64> {
+        match result {
+            Err(CommitError::NumberTaken(free)) => Some(free),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_finished_segment_gets_its_number_and_a_second_try_changes_nothing() {
+        let (os, rotate) = output(b"web.log", &[".1"]);
+        let rotated = rotate(2).run(&os).ok().unwrap();
+        assert_eq!(os.engine_read("/out/web.log.2").unwrap(), b"now\n");
+        assert_eq!(os.engine_read("/out/web.log").unwrap(), b"");
+        assert_eq!((rotated.number, rotated.id), (2, os.stat("/out/web.log".as_ref()).unwrap().id));
+        let again = rotate(2).run(&os).ok().unwrap();
+        assert_eq!(again.id, rotated.id);
+        assert_eq!(os.engine_read("/out/web.log.2").unwrap(), b"now\n");
+    }
+
+    #[test]
+    fn what_somebody_else_put_there_stays_and_what_was_removed_is_made_again() {
+        let (os, rotate) = output(b"web.log", &[]);
+        os.engine_rename("/out/web.log", "/out/moved").unwrap();
+        os.engine_write_whole("/out/web.log", b"theirs\n").unwrap();
+        rotate(1).run(&os).ok().unwrap();
+        assert_eq!(os.engine_read("/out/web.log").unwrap(), b"theirs\n");
+        assert!(!os.engine_exists("/out/web.log.1"));
+        os.engine_unlink("/out/web.log").unwrap();
+        rotate(1).run(&os).ok().unwrap();
+        assert_eq!(os.engine_read("/out/web.log").unwrap(), b"");
+    }
+
+    #[test]
+    fn an_output_that_can_t_be_looked_at_is_not_rotated() {
+        for call in 0..7 {
+            let (os, rotate) = output(b"web.log", &[]);
+            os.arm(FaultPlan::at(call, Fault::Errno(Errno::Io)));
+            let result = rotate(1).run(&os);
+            assert!(matches!(result, Err(CommitError::Output(_))), "call {call}");
+            os.disarm();
+            assert!(rotate(1).run(&os).is_ok(), "another try after call {call}");
+            assert_eq!(os.engine_read("/out/web.log.1").unwrap(), b"now\n");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_taken_is_answered_with_one_that_is_free() {
+        let (os, rotate) = output(b"web.log", &[".1", ".5.gz"]);
+        assert_eq!(taken(rotate(1).run(&os)), Some(6));
+        assert_eq!(taken(rotate(5).run(&os)), Some(6));
+        assert_eq!(os.engine_read("/out/web.log").unwrap(), b"now\n");
+        // No listing shows the numbers of such a name; the rename finds out.
+        let (os, rotate) = output(b"\xff.log", &[".2"]);
+        assert_eq!(taken(rotate(2).run(&os)), Some(3));
+        assert!(rotate(3).run(&os).is_ok());
+    }
+}

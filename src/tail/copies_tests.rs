@@ -131,6 +131,51 @@ fn what_is_held_and_was_not_cut_stays_as_it_is() {
     log.write("three\n");
     log.lineage.check_held(&log.os).unwrap();
     assert_eq!(log.read(), "one\ntwo\nthree\n");
+    let mut log = Log::of("one\n");
+    assert_eq!(log.read(), "one\n");
+    log.write("two\n");
+    log.lineage.check_held(&log.os).unwrap();
+    assert_eq!(log.read(), "two\n", "what was read isn't read again");
     let mut gone = Lineage::new(DIRECTORY.as_ref(), "gone", []);
     gone.check_held(&log.os).unwrap();
+}
+
+#[test]
+fn while_the_directory_can_t_be_listed_nothing_is_taken_for_lost() {
+    let cut = |log: &mut Log| {
+        let held = log.os.engine_open(LOG).unwrap();
+        log.os.engine_write_whole(Log::path(".1.gz"), &gzip(b"two\n")).unwrap();
+        log.os.engine_truncate(&held, 0);
+        log.os.engine_append(&held, b"over\n");
+    };
+    let mut log = Log::of("one\n");
+    log.rotate("two\n");
+    log.look().unwrap();
+    cut(&mut log);
+    log.os.set_failing(DIRECTORY, Some(Errno::Io));
+    assert!(log.lineage.check_held(&log.os).is_err());
+    log.os.set_failing(DIRECTORY, None);
+    log.lineage.check_held(&log.os).unwrap();
+    assert_eq!(log.read(), "one\ntwo\nover\n");
+    let mut log = Log::of("one\n");
+    log.rotate("two\n");
+    log.look().unwrap();
+    cut(&mut log);
+    log.os.engine_rmdir(DIRECTORY).unwrap();
+    log.lineage.check_held(&log.os).unwrap();
+    assert_eq!(log.read(), "one\nover\n", "with the directory every copy is gone");
+}
+
+#[test]
+fn a_first_line_waits_for_a_look_at_what_may_be_copied() {
+    let mut buffer = Vec::new();
+    let mut log = Log::of("");
+    log.write("one\n");
+    log.os.set_failing(DIRECTORY, Some(Errno::Io));
+    assert!(log.lineage.read(&log.os, &mut buffer).is_err());
+    log.os.set_failing(DIRECTORY, None);
+    let file = log.os.engine_open(LOG).unwrap();
+    log.os.engine_rmdir(DIRECTORY).unwrap();
+    log.os.engine_append(&file, b"two\n");
+    assert_eq!(log.read(), "one\ntwo\n", "its descriptor is held");
 }

@@ -205,6 +205,11 @@ fn a_cut_is_noticed_while_a_log_is_not_read_on() {
     log.rewrite("longer\n");
     assert_eq!(noticed(&mut log), Some(2..2));
     assert_eq!(log.read(), "longer\n");
+    log.rewrite("longer\nand more\n");
+    assert_eq!(noticed(&mut log), None, "nobody can tell it from one that grew");
+    assert_eq!(log.read(), "and more\n");
+    log.rewrite("longer\nand else\nmore\n");
+    assert_eq!(noticed(&mut log), Some(16..16), "it begins as before");
 }
 
 #[test]

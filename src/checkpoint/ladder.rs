@@ -190,6 +190,15 @@ mod tests {
     }
 
     #[test]
+    fn a_lone_rung_of_long_ago_is_missed_more_than_one_among_many() {
+        let mut ladder = Ladder::default();
+        for second in [0, 1].into_iter().chain(100..=110) {
+            ladder.push(rung(second, false));
+        }
+        assert_eq!(seconds(&ladder), [0, 1, 100, 102, 103, 104, 105, 106, 107, 108, 109, 110]);
+    }
+
+    #[test]
     fn gaps_double_towards_the_past() {
         let mut ladder = Ladder::default();
         for second in 0..100 {

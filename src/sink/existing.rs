@@ -235,3 +235,6 @@ impl<O: Os> Existing<O> {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

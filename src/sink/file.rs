@@ -268,3 +268,6 @@ fn missing_directories<O: Os>(os: &O, directory: &Path) -> usize {
     let missing = |directory: &Path| os.stat(directory).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     directory.ancestors().take_while(|directory| missing(directory)).count().max(1)
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,48 +156,4 @@ pub(super) fn append_lines<O: Os>(os: &O, path: &Path, notes: &[impl Serialize])
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::format::Formatter;
-    use crate::sys::unix::Unix;
-
-    fn note(id: &str, route: &str, segment: u64) -> Note {
-        let shape = Shape {
-            formatter: Formatter::Docker,
-            max_line_bytes: 1 << 20,
-            since_ns: Some(-5),
-            filter: Default::default(),
-            redaction: Default::default(),
-        }
-        .into();
-        let (name, place) = ("web".repeat(100), Place { segment, offset: 7 });
-        Note { id: id.to_owned(), name, route: route.to_owned(), place, shape, began: None, keeping: BTreeMap::new() }
-    }
-
-    #[test]
-    fn notes_come_back_and_a_long_journal_is_shortened_to_what_counts() {
-        let place = tempfile::tempdir().unwrap();
-        let log_path = place.path();
-        append(&Unix, log_path, &[note("known", "a/a.log", 1)]).unwrap();
-        let n_gone = JOURNAL_BYTES_MAX / 300;
-        let gone: Vec<Note> = (1..=n_gone).map(|ix| note(&format!("gone{ix}"), "b/b.log", ix)).collect();
-        append(&Unix, log_path, &gone).unwrap();
-        shorten(&Unix, log_path, |id| id == "known").unwrap();
-        let journal = Journal::load(&Unix, log_path).unwrap();
-        assert_eq!(journal.of("known", "a/a.log"), [&note("known", "a/a.log", 1)]);
-        let of_gone: Vec<&Note> = journal.notes.values().flatten().filter(|note| note.id != "known").collect();
-        assert_eq!(of_gone, [gone.last().unwrap()]);
-    }
-
-    #[test]
-    fn a_torn_note_harms_none_behind_it() {
-        let place = tempfile::tempdir().unwrap();
-        append(&Unix, place.path(), &[note("a", "a/a.log", 1)]).unwrap();
-        let file = Unix.open_output(&path(place.path()), 0o600, Create::Never).unwrap();
-        let size = Unix.stat_open(&file).unwrap().size;
-        Unix.truncate(&file, size - 10).unwrap();
-        append(&Unix, place.path(), &[note("b", "b/b.log", 2)]).unwrap();
-        let journal = Journal::load(&Unix, place.path()).unwrap();
-        assert_eq!(journal.notes.keys().collect::<Vec<_>>(), ["b"]);
-    }
-}
+mod tests;

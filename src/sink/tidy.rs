@@ -289,3 +289,6 @@ impl Chore {
         tidied
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Logs that are cut in place, and the copies of what was cut away.
 
 use crate::sim::os::Errno;
-use crate::tail::tests::{DIRECTORY, LOG, Log, gzip};
+use crate::tail::tests::{DIRECTORY, LOG, Log, gzip, told_at_every_call};
 use crate::tail::{Lineage, Look};
 
 #[test]
@@ -178,4 +178,56 @@ fn a_first_line_waits_for_a_look_at_what_may_be_copied() {
     log.os.engine_rmdir(DIRECTORY).unwrap();
     log.os.engine_append(&file, b"two\n");
     assert_eq!(log.read(), "one\ntwo\n", "its descriptor is held");
+}
+
+#[test]
+fn a_call_that_fails_costs_no_copy() {
+    let told = told_at_every_call(|| {
+        let mut log = Log::of("one\n");
+        log.read();
+        log.write("two\n");
+        log.copytruncate("three\n");
+        log
+    });
+    assert_eq!(told, "[0..0]two\nthree\n");
+    let told = told_at_every_call(|| {
+        let mut log = Log::of("");
+        log.write("one\n");
+        log.copytruncate("two\n");
+        log
+    });
+    assert_eq!(told, "[0..0]one\ntwo\n");
+}
+
+#[test]
+fn behind_nuls_a_copy_is_known_by_the_last_line() {
+    let mut log = Log::of("\0\0\0\0one\n");
+    assert_eq!(log.read(), "[4 nul]one\n");
+    log.write("two\n");
+    log.copytruncate("three\n");
+    assert_eq!(log.read(), "[0..0]two\nthree\n");
+    // NULs alone are no proof: another file may have as many.
+    let mut log = Log::of("\0\0\0\0ab");
+    assert_eq!(log.read(), "[4 nul]");
+    log.os.engine_write_whole(Log::path(".1"), b"\0\0\0\0other\n").unwrap();
+    log.rewrite("x\n");
+    assert_eq!(log.read(), "[4..6][0..0][4 nul]other\nx\n");
+}
+
+#[test]
+fn a_sibling_that_begins_otherwise_is_no_copy_of_what_was_read() {
+    let mut log = Log::of("one\ntwo\n");
+    log.read();
+    log.os.engine_write_whole(Log::path(".1"), b"ONE\ntwo\nthree\n").unwrap();
+    log.rewrite("x\n");
+    assert_eq!(log.read(), "[8..8][0..0]ONE\ntwo\nthree\nx\n");
+}
+
+#[test]
+fn in_the_middle_of_a_rotation_a_log_without_a_name_is_read_on() {
+    let mut log = Log::of("");
+    log.write("one\n");
+    log.copytruncate("two\n");
+    log.os.engine_rename(LOG, Log::path(".tmp")).unwrap();
+    assert!(log.read().ends_with("two\n"));
 }

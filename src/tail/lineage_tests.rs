@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::config::limits::{DRAINED_HEADS_MAX, LINE_BYTES_MAX, QUANTUM_BYTES};
 use crate::sim::os::Errno;
-use crate::tail::tests::{DIRECTORY, LOG, Log, gzip, head_of};
+use crate::tail::tests::{DIRECTORY, LOG, Log, gzip, head_of, told_at_every_call};
 use crate::tail::{Chunk, Fingerprint, Lineage, Look};
 
 impl Log {
@@ -24,7 +24,7 @@ fn incarnations_are_read_in_their_order() {
     log.rotate("three\n");
     log.compress(2);
     let mut log = log.found(&[]);
-    assert_eq!(log.lineage.len(), 3);
+    assert_eq!((log.lineage.len(), log.lineage.is_empty()), (3, false));
     assert_eq!(log.read(), "one\ntwo\nthree\n");
     assert_eq!((log.lineage.passed(), log.lineage.len()), (2, 1));
     for n in 4..8 {
@@ -62,11 +62,13 @@ fn a_text_that_stands_plain_and_compressed_is_read_once() {
     // Half of the compressed one is there.
     log.os.engine_write_whole(Log::path(".1.gz"), &gzip(b"one\n")[..12]).unwrap();
     let mut log = log.found(&[]);
+    assert_eq!(log.lineage.len(), 2);
     assert_eq!(log.read(), "one\ntwo\n");
     // A power loss emptied the plain one.
     log.os.engine_write_whole(Log::path(".1"), b"").unwrap();
     log.os.engine_write_whole(Log::path(".1.gz"), &gzip(b"one\n")).unwrap();
     let mut log = log.found(&[]);
+    assert_eq!(log.lineage.len(), 2);
     assert_eq!(log.read(), "one\ntwo\n");
     // Another one's text under the same number is older.
     log.os.engine_write_whole(Log::path(".1"), b"copy\n").unwrap();
@@ -323,4 +325,27 @@ fn the_head_is_known_before_anything_is_read() {
     let endless = "x".repeat(LINE_BYTES_MAX + 1);
     assert_eq!(head(&mut Log::of(&endless)), Some(Fingerprint::of(&endless.as_bytes()[..LINE_BYTES_MAX])));
     assert_eq!(Lineage::new(Path::new(DIRECTORY), "none", []).head(&log.os).unwrap(), None);
+}
+
+#[test]
+fn a_call_that_fails_costs_no_line_of_a_rotation() {
+    let told = told_at_every_call(|| {
+        let mut log = Log::of("one\n");
+        log.read();
+        log.write("two\n");
+        log.rotate("three\n");
+        log.compress(1);
+        log.rotate("four\n");
+        log.rotate("");
+        log
+    });
+    assert_eq!(told, "two\nthree\nfour\n");
+    let told = told_at_every_call(|| {
+        let mut log = Log::of("one\n");
+        log.rotate("two\n");
+        log.compress(1);
+        log.os.engine_rename(LOG, Log::path(".2")).unwrap();
+        Log { lineage: Lineage::new(Path::new(DIRECTORY), "web", []), ..log }
+    });
+    assert_eq!(told, "two\none\n", "rotated ones, without a current file");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config::limits::PROOF_BYTES;
-use crate::sim::os::{Errno, SimOs};
+use crate::sim::os::{Errno, Fault, FaultPlan, SimOs};
 use crate::tail::spooled::{End, Extent, FRAME_TEXT_BYTES, append_end, append_frame};
 use crate::tail::{Chunk, Fingerprint, Lineage, Look, Spooled};
 
@@ -100,9 +100,15 @@ impl Log {
 
     /// All there is to read, with `[a..b]` where bytes are lost and `[n nul]` where they are none.
     pub fn read(&mut self) -> String {
-        let (mut told, mut buffer) = (String::new(), Vec::new());
+        let mut told = String::new();
+        self.read_into(&mut told).unwrap();
+        told
+    }
+
+    pub fn read_into(&mut self, told: &mut String) -> io::Result<()> {
+        let mut buffer = Vec::new();
         loop {
-            match self.lineage.read(&self.os, &mut buffer).unwrap() {
+            match self.lineage.read(&self.os, &mut buffer)? {
                 Chunk::Lines { offset, bytes } => {
                     let mut at = offset;
                     for line in buffer[bytes].split_inclusive(|byte| *byte == b'\n') {
@@ -112,17 +118,39 @@ impl Log {
                     }
                 }
                 Chunk::Waste { offset, bytes, nul } => {
-                    self.lineage.pass_over(&self.os, offset, bytes).unwrap();
+                    self.lineage.pass_over(&self.os, offset, bytes)?;
                     told.push_str(&format!("[{bytes}{}]", if nul { " nul" } else { "" }));
                 }
                 Chunk::Rewritten { lost } => told.push_str(&format!("[{}..{}]", lost.start, lost.end)),
-                Chunk::Quiet { .. } if self.lineage.successor_is_filled(&self.os).unwrap() => {
-                    self.lineage.pass(&self.os).unwrap();
-                }
-                Chunk::Quiet { .. } => return told,
+                Chunk::Quiet { .. } if self.lineage.successor_is_filled(&self.os)? => self.lineage.pass(&self.os)?,
+                Chunk::Quiet { .. } => return Ok(()),
             }
         }
     }
+}
+
+/// What is told of a log, whichever one call of the look or the read fails, and is tried again.
+pub(super) fn told_at_every_call(log: impl Fn() -> Log) -> String {
+    let mut undisturbed = log();
+    undisturbed.look().unwrap();
+    let expected = undisturbed.read();
+    for call in 0.. {
+        let mut log = log();
+        let mut told = String::new();
+        log.os.arm(FaultPlan::at(call, Fault::Errno(Errno::Io)));
+        let result = log.look().and_then(|_| log.read_into(&mut told));
+        let n_calls = log.os.calls().len() as u64;
+        log.os.disarm();
+        if result.is_err() {
+            log.look().unwrap();
+            log.read_into(&mut told).unwrap();
+        }
+        assert_eq!(told, expected, "call {call}, answered with {result:?}");
+        if call >= n_calls {
+            break;
+        }
+    }
+    expected
 }
 
 pub(super) fn gzip(text: &[u8]) -> Vec<u8> {

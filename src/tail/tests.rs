@@ -13,6 +13,9 @@ use crate::tail::{Chunk, Fingerprint, Lineage, Look, Spooled};
 pub(super) const DIRECTORY: &str = "/containers/web";
 pub(super) const LOG: &str = "/containers/web/web-json.log";
 
+/// More than any story here needs.
+const TURNS_MAX: usize = 1_000;
+
 pub(super) struct Log {
     pub os: SimOs,
     pub lineage: Lineage<SimOs>,
@@ -107,7 +110,7 @@ impl Log {
 
     pub fn read_into(&mut self, told: &mut String) -> io::Result<()> {
         let mut buffer = Vec::new();
-        loop {
+        for _ in 0..TURNS_MAX {
             match self.lineage.read(&self.os, &mut buffer)? {
                 Chunk::Lines { offset, bytes } => {
                     let mut at = offset;
@@ -126,6 +129,7 @@ impl Log {
                 Chunk::Quiet { .. } => return Ok(()),
             }
         }
+        panic!("no end of {told:?}");
     }
 }
 

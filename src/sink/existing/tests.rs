@@ -71,9 +71,9 @@ fn check(segments: &[(Vec<u8>, Form)], from: Place, until: Option<Place>, steps:
     let mut existing = open(&os, segments.len(), from, until).unwrap();
     let mut texts: Vec<&[u8]> = segments.iter().map(|(text, _)| &text[..]).collect();
     if let Some(until) = until {
-        texts.truncate(until.segment as usize);
-        let last = texts.last_mut().unwrap();
-        *last = &last[..last.len().min(until.offset as usize)];
+        let last_ix = until.segment as usize - 1;
+        texts[last_ix] = &texts[last_ix][..texts[last_ix].len().min(until.offset as usize)];
+        texts.truncate(last_ix + usize::from(until.offset > 0)); // One that begins there is behind it.
     }
     let mut left = Left { segment_ix: from.segment as usize - 1, offset: from.offset as usize, texts };
     for (ix, (wanted, eaten)) in steps.iter().enumerate() {
@@ -182,4 +182,15 @@ fn what_is_compressed_or_pruned_meanwhile_is_read_as_it_stands() {
     os.set_failing("/out/web.log.2.gz", Some(Errno::Io));
     let mut existing = open(&os, 5, place(1, 0), None).unwrap();
     assert!(existing.look_ahead(100).is_err(), "what can't be read is not passed over");
+}
+
+#[test]
+fn without_a_descriptor_to_spare_nothing_is_passed_over() {
+    let plain = |text: &str| (text.as_bytes().to_vec(), Form::Plain);
+    let os = disk(&[plain("one\n"), plain("two\n")]);
+    let mut existing = open(&os, 2, place(1, 0), None).unwrap();
+    os.set_open_files_max(Some(os.open_files()));
+    assert!(existing.look_ahead(100).is_err());
+    os.set_open_files_max(None);
+    assert_eq!(existing.look_ahead(100).unwrap().concat(), b"one\ntwo\n");
 }

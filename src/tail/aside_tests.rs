@@ -73,6 +73,7 @@ fn a_copy_takes_the_place_of_a_deleted_incarnation() {
     log.look().unwrap();
     let held_bytes = log.lineage.generations().map(|held| held.held_bytes(&os)).collect::<Vec<_>>();
     assert!(held_bytes[0] >= text.len() as u64 && held_bytes[1] == 0, "{held_bytes:?}");
+    assert_eq!(log.lineage.held_bytes(&os), held_bytes[0]);
     let copy = log.spooled(7, text, 0, 0);
     let deleted = log.lineage.generations_mut().next().unwrap();
     assert_eq!(deleted.spool_number(), None);

@@ -290,6 +290,10 @@ fn nuls_are_passed_over_once_text_follows() {
         told.split(['[', ']']).filter_map(|told| told.strip_suffix(" nul")?.parse::<usize>().ok()).sum();
     assert_eq!((n_nuls, told.ends_with("]three\n")), (3_000_000 - 12, true));
     assert_eq!(Log::of("\0\0\0one\n").read(), "[3 nul]one\n");
+    let mut log = Log::of("\0\0\0\0");
+    log.rotate("two\n");
+    log.compress(1);
+    assert_eq!(log.found(&[]).read(), "[4 nul]two\n", "to a compressed one nothing will be added");
 }
 
 #[test]
@@ -298,10 +302,12 @@ fn the_rest_of_a_log_is_the_line_without_an_end() {
     let mut buffer = Vec::new();
     assert_eq!(log.read(), "one\n");
     assert_eq!(log.lineage.read(&log.os, &mut buffer).unwrap(), Chunk::Quiet { rest: 3 });
+    log.write("?");
+    assert_eq!(log.lineage.read(&log.os, &mut buffer).unwrap(), Chunk::Quiet { rest: 4 });
     let (offset, range) = log.lineage.rest(&log.os, &mut buffer, 3).unwrap();
     assert_eq!((offset, &buffer[range]), (4, &b"two"[..]));
     log.write("\n");
-    assert_eq!(log.read(), "two\n");
+    assert_eq!(log.read(), "two?\n");
 }
 
 #[test]
@@ -316,6 +322,9 @@ fn the_head_is_known_before_anything_is_read() {
     log.copytruncate("two\n");
     assert_eq!(head(&mut log), head_of("one\n"), "a copy is the oldest");
     assert_eq!(log.read(), "one\ntwo\n");
+    let mut log = Log::of("one\n");
+    log.os.engine_write_whole(Log::path(".1"), b"else\n").unwrap();
+    assert_eq!(head(&mut log), head_of("one\n"), "what comes beside a log that had a line is none of its copies");
     let long = "x".repeat(10_000) + "\n";
     let mut log = Log::of(&long);
     assert_eq!(head(&mut log), head_of(&long));
@@ -348,4 +357,37 @@ fn a_call_that_fails_costs_no_line_of_a_rotation() {
         Log { lineage: Lineage::new(Path::new(DIRECTORY), "web", []), ..log }
     });
     assert_eq!(told, "two\none\n", "rotated ones, without a current file");
+}
+
+#[test]
+fn lines_that_were_not_taken_are_read_again() {
+    let mut log = Log::of("one\n\n");
+    let mut buffer = Vec::new();
+    let lines = log.lineage.read(&log.os, &mut buffer).unwrap();
+    assert_eq!(lines, Chunk::Lines { offset: 0, bytes: 0..5 });
+    log.lineage.advance(4, b"one\n");
+    assert_eq!(log.read(), "\n");
+}
+
+#[test]
+fn a_compressed_log_that_ends_early_is_damaged() {
+    let text: String = (0..100_000).map(|n| format!("{n}\n")).collect();
+    let mut log = Log::of(&text);
+    log.rotate("");
+    let whole = gzip(text.as_bytes());
+    log.os.engine_unlink(Log::path(".1")).unwrap();
+    log.os.engine_write_whole(Log::path(".1.gz"), &whole).unwrap();
+    let mut log = log.found(&[]);
+    assert!(log.read() == text);
+    assert_eq!(log.lineage.front().unwrap().damage(), None);
+    log.os.engine_write_whole(Log::path(".1.gz"), &whole[..whole.len() / 2]).unwrap();
+    let mut log = log.found(&[]);
+    let told = log.read();
+    assert!(!told.is_empty() && text.starts_with(&told));
+    let why = log.lineage.front().unwrap().damage().unwrap().to_owned();
+    assert!(why.len() > 5 && why != "xyzzy", "{why}");
+    let os = log.os.clone();
+    let mut torn = log.lineage.take_oldest(&os).unwrap().unwrap();
+    assert!(torn.take_damage(false).is_empty(), "told at its end");
+    assert_eq!(torn.take_damage(true).iter().map(|damage| &damage.why).collect::<Vec<_>>(), [&why]);
 }

@@ -25,4 +25,6 @@ mod copies_tests;
 #[cfg(test)]
 mod lineage_tests;
 #[cfg(test)]
+mod source_tests;
+#[cfg(test)]
 mod tests;

@@ -144,6 +144,7 @@ fn what_was_found_ahead_is_consumed_over_segments() {
     let mut existing = open(&os, 3, place(1, 0), None).unwrap();
     assert_eq!(existing.look_ahead(100).unwrap(), [&b"one\n"[..], b"two\n", b"three\n"]);
     assert_eq!(existing.look_ahead(6).unwrap(), [&b"one\n"[..], b"tw"]);
+    assert_eq!(existing.look_ahead(4).unwrap(), [b"one\n"]);
     existing.consume(4);
     assert_eq!(existing.place(), place(1, 4), "the end of a segment is a place in it");
     existing.consume(2);

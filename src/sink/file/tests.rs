@@ -50,7 +50,10 @@ fn an_output_ends_where_its_current_file_does_and_numbers_go_on() {
     assert_eq!(find(&SimOs::new(1), 100, 1).place(), place(1, 0), "no directory is no error");
     os.set_failing("/out", Some(Errno::Io));
     assert!(Output::find(&os, WEB.as_ref(), 0o640, 100, 1).is_err());
-    let os = disk(&[("web.log", "now\n")]);
+    let os = disk(&[("web.log", "now\n"), ("web.log.3", "3\n")]);
+    os.arm(FaultPlan::at(0, Fault::Errno(Errno::Io)));
+    assert!(Output::find(&os, WEB.as_ref(), 0o640, 100, 1).is_err(), "without the listing no number is free");
+    os.disarm();
     os.set_failing(WEB, Some(Errno::Access));
     assert!(Output::find(&os, WEB.as_ref(), 0o640, 100, 1).is_err());
 }
@@ -186,23 +189,20 @@ fn what_was_written_while_a_sync_ran_is_not_on_the_disk_yet() {
 
 #[test]
 fn the_name_of_a_new_output_and_its_directories_outlast_a_power_loss() {
-    let os = disk(&[]);
-    os.settle("/");
-    let path = Path::new("/out/new/deep/web.log");
-    let mut output = Output::unopened(path, 0o640, 100);
-    output.prepare(&os).unwrap();
-    output.append(&os, b"one\n").1.unwrap();
-    os.sync(output.file().unwrap()).unwrap();
-    os.advance(Duration::from_secs(1));
-    os.crash(Crash::Power, &mut Random::new(7));
-    assert_eq!(os.restart().engine_read(path).unwrap(), b"one\n");
-    // A life that was cut off behind the first of two directories: the one above may not be on the disk either.
-    let os = disk(&[]);
-    os.settle("/");
-    os.engine_mkdir("/out/new").unwrap();
-    let path = Path::new("/out/new/web.log");
-    let mut output = Output::unopened(path, 0o640, 100);
-    output.prepare(&os).unwrap();
-    os.crash(Crash::Power, &mut Random::new(7));
-    assert!(os.restart().engine_exists(path));
+    let survives = |made: &str, path: &str| {
+        (0..20).all(|seed| {
+            let os = SimOs::new(seed);
+            os.engine_mkdir("/out").unwrap();
+            os.settle("/");
+            os.engine_mkdir(made).unwrap();
+            Output::unopened(path.as_ref(), 0o640, 100).prepare(&os).unwrap();
+            os.advance(Duration::from_secs(1));
+            os.crash(Crash::Power, &mut Random::new(seed));
+            os.restart().engine_exists(path)
+        })
+    };
+    assert!(survives("/out", "/out/web.log"));
+    assert!(survives("/out", "/out/new/deep/web.log"));
+    // A life that was cut off made it: it may not be on the disk either.
+    assert!(survives("/out/new", "/out/new/web.log"));
 }

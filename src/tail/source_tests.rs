@@ -1,0 +1,80 @@
+//! A compressed incarnation read at any place.
+
+use crate::config::limits::PROOF_BYTES;
+use crate::sim::os::{Errno, Fault, FaultPlan, SimOs};
+use crate::sys::Os;
+use crate::tail::tests::gzip;
+use crate::tail::{Fingerprint, Source};
+
+fn text() -> Vec<u8> {
+    (0..400_000_u32).map(|ix| (ix.wrapping_mul(ix) / 7 % 251) as u8).collect()
+}
+
+fn source(os: &SimOs, bytes: &[u8], compressed: bool) -> Source<SimOs> {
+    os.engine_write_whole("/log", bytes).unwrap();
+    let file = os.open("/log".as_ref()).unwrap();
+    if compressed { Source::gzip(os, file) } else { Source::Plain(file) }
+}
+
+#[test]
+fn a_compressed_text_is_read_forward_and_back() {
+    let (os, text) = (SimOs::new(1), text());
+    let mut source = source(&os, &gzip(&text), true);
+    let mut check = |offset: usize, length: usize| {
+        let mut buffer = vec![0; length];
+        let read = source.read_at(&os, offset as u64, &mut buffer).unwrap();
+        let expected = &text[offset.min(text.len())..(offset + length).min(text.len())];
+        assert!(buffer[..read] == *expected, "{length} bytes at {offset}");
+    };
+    for (offset, length) in [(0, 10), (5, 10), (100_000, 1), (99_000, 70_000), (0, 3), (399_990, 100), (400_000, 5)] {
+        check(offset, length);
+    }
+    for step in [1_000, 65_536, 70_000] {
+        for offset in (0..text.len()).step_by(step) {
+            check(offset, step);
+            check(offset.saturating_sub(PROOF_BYTES), PROOF_BYTES + 10);
+        }
+    }
+    check(500_000, 10);
+}
+
+#[test]
+fn the_bytes_before_a_place_prove_it() {
+    let (os, text) = (SimOs::new(1), text());
+    for compressed in [false, true] {
+        let bytes = if compressed { gzip(&text) } else { text.clone() };
+        let mut source = source(&os, &bytes, compressed);
+        let mut proves =
+            |offset: usize, tail: &[u8]| source.ends_with(&os, offset as u64, Fingerprint::of(tail)).unwrap();
+        assert!(proves(70_000, &text[69_900..70_000]));
+        assert!(proves(70_000, &text[70_000 - PROOF_BYTES..70_000]));
+        assert!(proves(10, &text[..10]));
+        assert!(proves(text.len(), &text[text.len() - 5..]));
+        assert!(!proves(70_000, &text[69_899..69_999]));
+        assert!(!proves(9, &text[..10]), "there are fewer bytes before it");
+        assert!(!proves(text.len() + 5, &text[text.len() - 5..]), "it ends before");
+        assert!(!proves(70_000, &text[70_000 - PROOF_BYTES - 1..70_000]), "no proof is as long");
+    }
+}
+
+#[test]
+fn a_read_that_was_short_proves_nothing() {
+    let (os, text) = (SimOs::new(1), text());
+    let mut source = source(&os, &text, false);
+    os.arm(FaultPlan::at(0, Fault::ShortRead(50)));
+    assert!(source.ends_with(&os, 70_000, Fingerprint::of(&text[69_900..70_000])).is_err());
+    os.arm(FaultPlan::at(1, Fault::ShortRead(50)));
+    assert!(source.head(&os).is_err());
+    os.disarm();
+}
+
+#[test]
+fn a_disk_that_can_t_be_read_is_an_error_and_no_damage() {
+    let (os, text) = (SimOs::new(1), text());
+    let mut source = source(&os, &gzip(&text), true);
+    let mut buffer = vec![0; 1000];
+    os.arm(FaultPlan::at(0, Fault::Errno(Errno::Io)));
+    assert_eq!(source.read_at(&os, 300_000, &mut buffer).unwrap_err().raw_os_error(), Some(5));
+    os.disarm();
+    assert_eq!(source.damage(), None);
+}

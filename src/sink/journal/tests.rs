@@ -11,7 +11,8 @@ fn note(id: &str, route: &str, segment: u64) -> Note {
         since_ns: Some(-5),
         filter: Default::default(),
         redaction: Default::default(),
-    };
+    }
+    .into();
     let (name, place) = ("web".repeat(100), Place { segment, offset: 7 });
     Note { id: id.to_owned(), name, route: route.to_owned(), place, shape, began: None, keeping: BTreeMap::new() }
 }

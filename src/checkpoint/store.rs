@@ -1194,6 +1194,18 @@ mod tests {
     }
 
     #[test]
+    fn an_error_says_what_to_do_where_something_can_be_done() {
+        let io = |kind: io::ErrorKind| StoreError::Io { doing: "open", path: "/s".into(), source: kind.into() };
+        let hint_of = |error: StoreError| error.hint().unwrap_or("none");
+        assert!(hint_of(StoreError::Locked { path: "/s".into() }).contains("another agent is running"));
+        assert!(hint_of(StoreError::Newer { path: "/s".into(), found: 9 }).contains("--state-dir"));
+        assert!(hint_of(StoreError::Damaged { path: "/s".into(), reason: "x".into() }).contains("start the agent"));
+        assert!(hint_of(io(io::ErrorKind::StorageFull)).contains("make room"));
+        assert_eq!(hint_of(io(io::ErrorKind::NotADirectory)), "none");
+        assert_eq!(hint_of(StoreError::Failed { doing: "write", reason: "x".into() }), "none");
+    }
+
+    #[test]
     fn a_kill_while_the_store_is_made_is_no_damage() {
         for (instead_of, expected) in [("null", None), ("\"it was bad\"", CORRUPT)] {
             let state = tempfile::tempdir().unwrap();

@@ -98,6 +98,7 @@ fn a_copy_of_an_earlier_life_comes_before_the_others() {
     assert_eq!(log.lineage.numbered_mut().map(|(number, _)| number).collect::<Vec<_>>(), [1]);
     assert_eq!((log.lineage.passed(), log.lineage.len()), (1, 1));
     log.lineage.insert(0, oldest);
+    log.lineage.begin_at(&os, 0, 0, None).unwrap(); // What is before its first line isn't there.
     assert_eq!(log.read(), "two\nthree\n");
     let mut none = Lineage::new(log.lineage.directory(), "none", []);
     assert!(none.take_oldest(&os).unwrap().is_none());

@@ -280,6 +280,7 @@ fn nuls_are_passed_over_once_text_follows() {
     let mut log = Log::of("one\n");
     assert_eq!(log.read(), "one\n");
     log.write("\0\0\0\0");
+    assert_eq!(log.lineage.read(&log.os, &mut Vec::new()).unwrap(), Chunk::Quiet { rest: 4 });
     assert_eq!(log.read(), "");
     log.write("two\n");
     assert_eq!(log.read(), "[4 nul]two\n");
@@ -290,6 +291,7 @@ fn nuls_are_passed_over_once_text_follows() {
         told.split(['[', ']']).filter_map(|told| told.strip_suffix(" nul")?.parse::<usize>().ok()).sum();
     assert_eq!((n_nuls, told.ends_with("]three\n")), (3_000_000 - 12, true));
     assert_eq!(Log::of("\0\0\0one\n").read(), "[3 nul]one\n");
+    assert_eq!(Log::of("\0\0\0\0").read(), "", "the text that belongs there may still come");
     let mut log = Log::of("\0\0\0\0");
     log.rotate("two\n");
     log.compress(1);
@@ -325,6 +327,11 @@ fn the_head_is_known_before_anything_is_read() {
     let mut log = Log::of("one\n");
     log.os.engine_write_whole(Log::path(".1"), b"else\n").unwrap();
     assert_eq!(head(&mut log), head_of("one\n"), "what comes beside a log that had a line is none of its copies");
+    let mut log = Log::of("\0\0\0\0");
+    log.write("one\n");
+    assert_eq!(log.read(), "[4 nul]one\n");
+    log.os.engine_write_whole(Log::path(".1"), b"else\n").unwrap();
+    assert_eq!((head(&mut log), log.read()), (head_of("one\n"), String::new()), "it was read already");
     let long = "x".repeat(10_000) + "\n";
     let mut log = Log::of(&long);
     assert_eq!(head(&mut log), head_of(&long));

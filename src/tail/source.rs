@@ -86,7 +86,7 @@ impl<O: Os> Source<O> {
             self.check_short(os, start + read as u64, read < buffer.len())?;
             let text = &buffer[..read];
             let nuls = text.iter().take_while(|byte| **byte == 0).count();
-            if nuls > 0 && nuls == read && read == buffer.len() {
+            if nuls == read && read == buffer.len() {
                 start += read as u64;
                 if let Source::Plain(file) = self {
                     start = os.data_at(file, start)?; // A hole may follow the block.

@@ -63,6 +63,8 @@ fn a_read_that_was_short_proves_nothing() {
     let mut source = source(&os, &text, false);
     os.arm(FaultPlan::at(0, Fault::ShortRead(50)));
     assert!(source.ends_with(&os, 70_000, Fingerprint::of(&text[69_900..70_000])).is_err());
+    os.arm(FaultPlan::at(0, Fault::ShortRead(50)));
+    assert!(source.ends_with(&os, 400_000, Fingerprint::of(&text[399_900..])).is_err(), "at the file's end too");
     os.arm(FaultPlan::at(1, Fault::ShortRead(50)));
     assert!(source.head(&os).is_err());
     os.disarm();

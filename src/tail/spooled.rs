@@ -346,7 +346,9 @@ mod tests {
         let os = put(&file(&text, None));
         for step in [1 << 10, 60_000, FRAME_TEXT_BYTES, 200_000, 1 << 20] {
             let mut spooled = spooled(&os, 100 + text.len() as u64);
+            assert_eq!(spooled.text_end(), 100 + text.len() as u64, "also before it is opened");
             assert!(spooled.is_whole().unwrap());
+            assert_eq!(spooled.stat().size, 100 + text.len() as u64);
             assert_eq!(read(&mut spooled, step), (text.clone(), vec![]), "{step}");
             let mut before = [0; 4];
             assert_eq!(spooled.read_at(99, &mut before).unwrap(), 0, "nothing before its first byte");
@@ -375,6 +377,20 @@ mod tests {
         let mut none = Spooled::new(&SimOs::new(2), "/gone/7".into(), 7, extent(200));
         assert_eq!(read(&mut none, 10).0, b"");
         assert_eq!(none.take_damage(true), vec![], "told once");
+    }
+
+    #[test]
+    fn a_copy_that_can_t_be_opened_is_not_lost_and_one_that_rests_holds_no_descriptor() {
+        let text = text(1_000);
+        let os = put(&file(&text, None));
+        let mut spooled = spooled(&os, 1_100);
+        os.set_failing(PATH, Some(crate::sim::os::Errno::Io));
+        assert!(spooled.read_at(100, &mut [0; 10]).is_err());
+        os.set_failing(PATH, None);
+        assert_eq!(read(&mut spooled, 100), (text, vec![]));
+        let n_open = os.open_files();
+        spooled.close();
+        assert_eq!(os.open_files(), n_open - 1);
     }
 
     #[test]

@@ -207,7 +207,12 @@ fn it_is_over_when_neither_side_has_anything_left() {
 
 #[test]
 fn a_record_is_found_in_another_shape_and_written_in_the_present_one() {
-    let offered = |fresh: &'static [u8]| Offered { record: b"10:00 two\n", others: &[b"two\n", b"[two]\n"], fresh, was_open: false };
+    let offered = |fresh: &'static [u8]| Offered {
+        record: b"10:00 two\n",
+        others: &[b"two\n", b"[two]\n"],
+        fresh,
+        was_open: false,
+    };
     let (os, out) = output(&[b"one\nelse\n[two]\nthree\n"]);
     let mut replay = Replay::new(existing(&os, &out, None), Repair::Never);
     assert_eq!(replay.offer(&os, &out, Offered::from(&b"one\n"[..])).unwrap(), Offer::Present);

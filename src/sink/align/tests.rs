@@ -1,4 +1,5 @@
 use super::*;
+use crate::sink::stash::complete_first;
 
 fn end_of(lines: &[&str], prefer: Prefer) -> OutputEnd {
     let lines: Vec<u64> = lines.iter().map(|line| XxHash3_64::oneshot(line.as_bytes())).collect();

@@ -15,12 +15,17 @@ fn disk(files: &[(&str, &[u8])]) -> SimOs {
     os
 }
 
+/// Notes of another log-path: none is written here.
+fn unnoted() -> Pruned {
+    Pruned::new(Path::new("/elsewhere"))
+}
+
 fn keep(form: Form) -> Retention {
     Retention { form, mode: 0o640, files_max: None, age_max: None }
 }
 
 fn tidy(os: &SimOs, retention: Retention) -> Tidied {
-    Chore::Output(WEB.into(), retention).run(os)
+    Chore::Output(WEB.into(), retention).run(os, &unnoted())
 }
 
 fn names(os: &SimOs) -> Vec<String> {
@@ -116,7 +121,7 @@ fn what_is_too_old_goes() {
 
 fn all(os: &SimOs, current: &[&str], total_max: Option<u64>) -> Tidied {
     let outputs = current.iter().map(|current| (PathBuf::from(format!("/out/{current}")), keep(Form::Plain)));
-    Chore::All { outputs: outputs.collect(), total_max }.run(os)
+    Chore::All { outputs: outputs.collect(), total_max }.run(os, &unnoted())
 }
 
 #[test]

@@ -89,15 +89,16 @@ impl Payload {
     pub fn into_body(mut self, form: Form) -> Body {
         let id = self.id();
         let plain_bytes = self.bytes.len() as u64;
-        if form.framing == Framing::Array {
-            self.frame_array();
-        }
-        let wire = compress(self.bytes, form.compression);
+        let opening: &[u8] = match form.framing {
+            Framing::Array => self.frame_array(),
+            Framing::Lines => b"",
+        };
+        let wire = compress(opening, self.bytes, form.compression);
         Body { id, wire: wire.into(), plain_bytes, ends: self.ends, marks: self.marks, runs: self.runs }
     }
 
-    /// Between the brackets each separator becomes a comma.
-    fn frame_array(&mut self) {
+    /// Between the brackets each separator becomes a comma. Gives the opening one: to put it before all would move them.
+    fn frame_array(&mut self) -> &'static [u8] {
         for end in &self.ends {
             self.bytes[*end as usize - 1] = b',';
         }
@@ -105,7 +106,7 @@ impl Payload {
             Some(last) => *last = b']',
             None => self.bytes.push(b']'),
         }
-        self.bytes.insert(0, b'[');
+        b"["
     }
 
     /// The first `n` records, and the rest.
@@ -160,17 +161,24 @@ impl Body {
     }
 }
 
-fn compress(bytes: Vec<u8>, compression: Compression) -> Vec<u8> {
+fn compress(opening: &[u8], mut bytes: Vec<u8>, compression: Compression) -> Vec<u8> {
     const IN_MEMORY: &str = "writing into memory cannot fail";
     match compression {
-        Compression::None => bytes,
+        Compression::None => {
+            bytes.splice(..0, opening.iter().copied());
+            bytes
+        }
         Compression::Gzip { level } => {
             let out = Vec::with_capacity(bytes.len() / 4);
             let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::new(level));
+            encoder.write_all(opening).expect(IN_MEMORY);
             encoder.write_all(&bytes).expect(IN_MEMORY);
             encoder.finish().expect(IN_MEMORY)
         }
-        Compression::Zstd { level } => zstd::bulk::compress(&bytes, level).expect("zstd compresses anything"),
+        Compression::Zstd { level } => {
+            bytes.splice(..0, opening.iter().copied());
+            zstd::bulk::compress(&bytes, level).expect("zstd compresses anything")
+        }
     }
 }
 

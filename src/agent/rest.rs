@@ -53,7 +53,7 @@ fn looks(signature: Signature, log: Resting) -> Option<u64> {
 impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     /// After a turn that found nothing, when the next one is a sweep away.
     pub(super) fn lay_to_rest(&mut self, ix: usize) {
-        if self.mode != Mode::Run || self.stopping || self.wanting.contains(&ix) {
+        if self.mode != Mode::Run || self.stopping {
             return;
         }
         let Some(slot) = self.slots.get(&ix) else {

@@ -154,7 +154,7 @@ pub struct Agent<O: Os, C: Committer<O>, T: Tidier, W: Watcher> {
     shapes: Shapes,
     /// The one that was worked out last: most containers are treated alike.
     treated: Option<Arc<Treatment>>,
-    /// Their directories are gone.
+    /// Their directories are gone, as the slots know, too: a listing asks here, so as not to go through all of those.
     removed: BTreeSet<usize>,
     hot: BTreeSet<usize>,
     wanting: BTreeSet<usize>,

@@ -1,5 +1,5 @@
-//! Containers at rest: watched, read to their end, everything of theirs stored. A sweep asks for three stats of each and
-//! touches nothing else of it, or the memory of thousands of idle containers would be gone through twice a minute.
+//! Containers at rest: watched, and everything there was of their logs read and written. A sweep asks for three stats of each
+//! and touches nothing else of it, or the memory of thousands of idle containers would be gone through twice a minute.
 
 use std::hash::{Hash, Hasher};
 use std::path::Path;

@@ -98,7 +98,7 @@ impl Stash {
 
 /// The record at `at` comes first, for the output ends within it. Those before it follow: nothing tells whether the
 /// operator took them away, or a disk lost them, or they never were there.
-pub(super) fn complete_first(at: usize, bytes: &mut [u8], ends: &mut [usize]) {
+fn complete_first(at: usize, bytes: &mut [u8], ends: &mut [usize]) {
     let n_before = ends.partition_point(|end| *end <= at);
     let n_torn = ends[n_before] - at;
     bytes[..at + n_torn].rotate_left(at);

@@ -1,5 +1,4 @@
 use super::*;
-use crate::sink::stash::complete_first;
 
 fn end_of(lines: &[&str], prefer: Prefer) -> OutputEnd {
     let lines: Vec<u64> = lines.iter().map(|line| XxHash3_64::oneshot(line.as_bytes())).collect();
@@ -52,16 +51,6 @@ fn a_torn_last_line_is_found_by_what_it_begins() {
     assert_eq!(found, Some((8, 3)));
     assert!(find_line(rest, b"four\n").is_none());
     assert_eq!(find_line(rest, b"two\n").map(|found| found.at), Some(4));
-}
-
-#[test]
-fn what_was_missed_follows_the_line_that_must_be_completed() {
-    let mut bytes = b"one\ntwo\nthree\nfour\n".to_vec();
-    let mut ends = vec![4, 8, 14, 19];
-    complete_first(8, &mut bytes, &mut ends);
-    assert_eq!((&bytes[..], &ends[..]), (&b"three\none\ntwo\nfour\n"[..], &[6, 10, 14, 19][..]));
-    complete_first(0, &mut bytes, &mut ends);
-    assert_eq!((&bytes[..6], &ends[..]), (&b"three\n"[..], &[6, 10, 14, 19][..]));
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(in crate::agent) use self::other_shapes::OtherShapes;
 use crate::agent::pipe::{Pipe, Tally};
 use crate::batch::Batch;
 use crate::checkpoint::{Epoch, Ladder, Shape};
-use crate::config::limits::{OWED_BYTES_MAX, QUANTUM_BYTES, SILENCE, SILENCE_NON_BLOCKING, SILENCE_STOPPED};
+use crate::config::limits::{OWED_BYTES_MAX, SILENCE, SILENCE_NON_BLOCKING, SILENCE_STOPPED};
 use crate::format::Metadata;
 use crate::loss::{Loss, Reason};
 use crate::sink::Place;
@@ -44,6 +44,10 @@ pub struct Turn<'a, O: Os> {
     pub os: &'a O,
     /// The agent's one read buffer.
     pub buffer: &'a mut Vec<u8>,
+    /// The memory of one batch, for whoever is served: most leave theirs empty.
+    pub room: &'a mut Batch,
+    /// How many rendered bytes the turn may gather.
+    pub quantum_bytes: usize,
     pub now: Duration,
     pub tally: &'a mut Tally,
     pub losses: &'a mut Vec<Loss>,
@@ -339,6 +343,11 @@ impl<O: Os> Container<O> {
         self.pipe.assembler.unfinished().chains.len()
     }
 
+    /// Rendered, and not in the output yet.
+    pub fn unwritten_bytes(&self) -> usize {
+        self.batch.len()
+    }
+
     pub fn waits_for_commit(&self) -> bool {
         self.barrier.is_some()
     }
@@ -374,6 +383,13 @@ impl<O: Os> Container<O> {
 
     /// One turn: at most a quantum of bytes.
     pub fn turn(&mut self, turn: &mut Turn<'_, O>) -> Result<Went, Trouble> {
+        self.batch.take_room(turn.room);
+        let went = self.take_turn(turn);
+        self.batch.give_room(turn.room);
+        went
+    }
+
+    fn take_turn(&mut self, turn: &mut Turn<'_, O>) -> Result<Went, Trouble> {
         if self.barrier.is_some() || !self.is_open() {
             self.hold(turn.os)?;
             return Ok(Went::Blocked);
@@ -456,16 +472,15 @@ impl<O: Os> Container<O> {
         self.synced_at = now; // A start of thousands does not sync them all at once.
     }
 
-    /// How many rendered bytes a turn may gather.
-    fn batch_max(&self) -> usize {
+    fn batch_max(&self, quantum_bytes: usize) -> usize {
         if self.undecided && matches!(self.stage, Stage::Appending { .. }) {
             // They go into the commit, so only small incarnations are read ahead of it.
             return if self.front_is_large { 0 } else { OWED_BYTES_MAX };
         }
         match &self.stage {
             // Not much beyond what the segment holds: the rest would go into the rotation's commit.
-            Stage::Appending { output } => output.room().clamp(1, QUANTUM_BYTES as u64) as usize,
-            _ => QUANTUM_BYTES,
+            Stage::Appending { output } => output.room().clamp(1, quantum_bytes as u64) as usize,
+            _ => quantum_bytes,
         }
     }
 

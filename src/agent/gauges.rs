@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::agent::{Agent, Slot};
 use crate::checkpoint::commit::Committer;
+use crate::config::limits::{QUANTUM_BYTES, QUANTUM_BYTES_SHORT, UNWRITTEN_BYTES_MAX};
 use crate::sink::tidy::Tidier;
 use crate::sys::Os;
 use crate::sys::watch::Watcher;
@@ -30,14 +31,22 @@ pub(super) struct Counted {
     files_open: i64,
     files_tracked: i64,
     open_lines: i64,
+    unwritten_bytes: i64,
 }
 
 impl Busy {
+    /// How much the next turn may gather. What an output doesn't take, on a disk that is full for instance, stays in memory:
+    /// beyond a sum others go on in small steps.
+    pub fn quantum_bytes(&self) -> usize {
+        if self.total.unwritten_bytes < UNWRITTEN_BYTES_MAX as i64 { QUANTUM_BYTES } else { QUANTUM_BYTES_SHORT }
+    }
+
     fn change(&mut self, before: Counted, after: Counted) {
         self.total.containers += after.containers - before.containers;
         self.total.files_open += after.files_open - before.files_open;
         self.total.files_tracked += after.files_tracked - before.files_tracked;
         self.total.open_lines += after.open_lines - before.open_lines;
+        self.total.unwritten_bytes += after.unwritten_bytes - before.unwritten_bytes;
     }
 
     /// One is gone.
@@ -62,6 +71,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             files_open: n_files,
             files_tracked: followed * n_files.min(1),
             open_lines: followed * slot.container.open_lines() as i64,
+            unwritten_bytes: slot.container.unwritten_bytes() as i64,
         };
         self.busy.change(std::mem::replace(&mut slot.counted, counted), counted);
         if n_files > 1 || slot.container.removed {
@@ -119,5 +129,24 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             held_bytes: container.lineage.held_bytes(&self.os),
             open_lines: container.open_lines() as u64,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_short_while_outputs_take_nothing() {
+        let mut busy = Busy::default();
+        let holds = |unwritten_bytes| Counted { unwritten_bytes, ..Counted::default() };
+        let half = UNWRITTEN_BYTES_MAX as i64 / 2;
+        busy.change(Counted::default(), holds(half));
+        busy.change(Counted::default(), holds(half - 1));
+        assert_eq!(busy.quantum_bytes(), QUANTUM_BYTES);
+        busy.change(holds(half - 1), holds(half));
+        assert_eq!(busy.quantum_bytes(), QUANTUM_BYTES_SHORT);
+        busy.forget(7, holds(half));
+        assert_eq!(busy.quantum_bytes(), QUANTUM_BYTES);
     }
 }

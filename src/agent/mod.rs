@@ -34,6 +34,7 @@ use crate::agent::container::{Container, Trouble, Turn, Went};
 use crate::agent::inbox::Hints;
 use crate::agent::pipe::Tally;
 use crate::agent::schedule::{Activity, WatchChange};
+use crate::batch::Batch;
 use crate::checkpoint::commit::Committer;
 use crate::checkpoint::store::Store;
 use crate::checkpoint::{Shapes, codec};
@@ -175,6 +176,7 @@ pub struct Agent<O: Os, C: Committer<O>, T: Tidier, W: Watcher> {
     sequence: Arc<AtomicU64>,
     said: Said,
     buffer: Vec<u8>,
+    room: Batch,
     root_modified: Option<i64>,
     /// An output of a container that is gone couldn't be completed yet.
     owes_absent: bool,
@@ -260,6 +262,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             store_fresh: remembered.fresh,
             said: Said::new(),
             buffer: Vec::new(),
+            room: Batch::default(),
             root_modified: None,
             owes_absent: false,
             root_looked_at: Duration::ZERO,
@@ -464,6 +467,8 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let mut turn = Turn {
             os: &self.os,
             buffer: &mut self.buffer,
+            room: &mut self.room,
+            quantum_bytes: self.busy.quantum_bytes(),
             now,
             tally: &mut tally,
             losses: &mut losses,

@@ -293,6 +293,8 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let mut turn = Turn {
             os: &self.os,
             buffer: &mut self.buffer,
+            room: &mut self.room,
+            quantum_bytes: self.busy.quantum_bytes(),
             now,
             tally: &mut tally,
             losses: &mut losses,

@@ -100,6 +100,25 @@ impl Batch {
         }
     }
 
+    /// Before it is filled: takes the memory of one that is empty, instead of growing its own.
+    pub fn take_room(&mut self, spare: &mut Batch) {
+        if self.bytes.is_empty() && spare.bytes.is_empty() {
+            std::mem::swap(&mut self.bytes, &mut spare.bytes);
+            std::mem::swap(&mut self.ends, &mut spare.ends);
+        }
+    }
+
+    /// Once all of it is written: keeps no memory. A thousand that keep as much as a turn took are as many times 300 KiB.
+    pub fn give_room(&mut self, spare: &mut Batch) {
+        if !self.bytes.is_empty() || !spare.bytes.is_empty() {
+            return;
+        }
+        let (bytes, ends) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.ends));
+        if bytes.capacity() > spare.bytes.capacity() {
+            (spare.bytes, spare.ends) = (bytes, ends);
+        }
+    }
+
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
@@ -124,6 +143,28 @@ mod tests {
         assert!(!batch.is_mid_record());
         batch.advance(6);
         assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn one_room_is_enough_for_batches_that_are_written() {
+        let mut room = Batch::default();
+        let mut batches = [Batch::default(), Batch::default(), Batch::default()];
+        for batch in &mut batches {
+            batch.take_room(&mut room);
+            batch.extend_lines(&b"some text\n".repeat(1000));
+            batch.advance(10_000);
+            batch.give_room(&mut room);
+            assert_eq!(batch.bytes.capacity() + batch.ends.capacity(), 0);
+            assert!(room.bytes.capacity() >= 10_000 && room.is_empty());
+        }
+        let [kept, other, _] = &mut batches;
+        kept.take_room(&mut room);
+        kept.extend_lines(b"not written\n");
+        kept.give_room(&mut room);
+        assert_eq!(kept.unwritten(), b"not written\n", "what no output has yet stays");
+        other.take_room(&mut room);
+        other.extend_lines(b"other\n");
+        assert_eq!((other.unwritten(), kept.unwritten()), (&b"other\n"[..], &b"not written\n"[..]));
     }
 
     #[test]

@@ -661,6 +661,25 @@ fn memory_of_a_running_agent_is_flat() {
     assert_neighbour(&agent);
 }
 
+/// A first start beside logs that wait to be read: their number doesn't count, and their size neither.
+#[test]
+fn memory_does_not_grow_with_the_logs_that_wait() {
+    const CONTAINERS: usize = 300;
+    let mut engine = Engine::new();
+    let log = records(&"a line that is not short ".repeat(8), 1, 1500);
+    for number in 0..CONTAINERS {
+        engine.container(&format!("web-{number}"), &log);
+    }
+    let mut agent = Longshore::new(&engine.containers_dir());
+    agent.start(&[]);
+    for number in 0..CONTAINERS {
+        agent.wait_for_lines(&format!("web-{number}"), 1500);
+    }
+    let peak = peak_memory(pid_of(&agent)).expect("the agent runs");
+    assert!(peak < 60 * MIB as u64, "{peak} bytes at the peak");
+    agent.drain();
+}
+
 // ------------------------------------------------------------------------------- the operator
 
 /// Runs a verb to its end on directories of the caller's choice.

@@ -15,7 +15,11 @@ impl<O: Os> Container<O> {
     pub(super) fn read_on(&mut self, turn: &mut Turn<'_, O>, missing: bool) -> Result<bool, Trouble> {
         let mut moved = false;
         loop {
-            if self.later || self.finished || self.batch.len() >= self.batch_max() || self.barrier.is_some() {
+            if self.later
+                || self.finished
+                || self.batch.len() >= self.batch_max(turn.quantum_bytes)
+                || self.barrier.is_some()
+            {
                 return Ok(moved);
             }
             let chunk = match self.lineage.read(turn.os, turn.buffer) {
@@ -51,7 +55,7 @@ impl<O: Os> Container<O> {
         offset: u64,
         bytes: std::ops::Range<usize>,
     ) -> Result<(), Trouble> {
-        let batch_max = self.batch_max();
+        let batch_max = self.batch_max(turn.quantum_bytes);
         let buffer = std::mem::take(turn.buffer);
         let text = &buffer[bytes];
         let mut start = 0;

@@ -7,6 +7,8 @@ use std::ffi::OsString;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::discover::listing::ContainerId;
+
 /// Beyond so many names a listing of the root is the cheaper answer.
 pub const HINTED_NAMES_MAX: usize = 4_096;
 
@@ -42,10 +44,37 @@ impl Hints {
     }
 }
 
+/// The containers whose directories are watched right now, as followers know it: what changes there is hinted, and that the
+/// watch is gone is hinted as well.
+#[derive(Clone, Debug, Default)]
+pub struct Watched(Arc<Mutex<HashSet<ContainerId>>>);
+
+impl Watched {
+    /// Ask before looking at the log: what comes between the two is hinted.
+    pub fn contains(&self, id: &str) -> bool {
+        ContainerId::parse(id).is_some_and(|id| self.lock().contains(&id))
+    }
+
+    pub fn add(&self, directory: &OsStr) {
+        self.lock().extend(directory.to_str().and_then(ContainerId::parse));
+    }
+
+    /// True if it was there.
+    fn remove(&self, directory: &OsStr) -> bool {
+        directory.to_str().and_then(ContainerId::parse).is_some_and(|id| self.lock().remove(&id))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<ContainerId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Clones share one box.
 #[derive(Clone, Debug, Default)]
 pub struct Inbox {
     shared: Arc<Shared>,
+    /// Kept for who follows another inbox; empty in that one.
+    watched: Watched,
     /// Others that read the same logs: what is hinted here is hinted there.
     followers: Arc<[Inbox]>,
 }
@@ -80,6 +109,28 @@ impl Inbox {
                 hints.directories.clear();
             }
         });
+    }
+
+    /// From now on, whatever changes in the container directory of this name is hinted. Told to followers only: the agent
+    /// itself has the watch made.
+    pub fn watched(&self, directory: &OsStr) {
+        self.followers.iter().for_each(|follower| follower.watched.add(directory));
+    }
+
+    /// It isn't any more.
+    pub fn unwatched(&self, directory: &OsStr) {
+        self.followers.iter().filter(|follower| follower.watched.remove(directory)).for_each(|f| f.hint(directory));
+    }
+
+    /// Nothing is any more.
+    pub fn nothing_watched(&self) {
+        self.followers.iter().for_each(|follower| follower.watched.lock().clear());
+        self.rescan();
+    }
+
+    /// What is watched, as it was told to this follower.
+    pub fn what_is_watched(&self) -> Watched {
+        self.watched.clone()
     }
 
     /// Container directories came or went.

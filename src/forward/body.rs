@@ -93,7 +93,8 @@ impl Payload {
             Framing::Array => self.frame_array(),
             Framing::Lines => b"",
         };
-        let wire = compress(opening, self.bytes, form.compression);
+        let mut wire = compress(opening, self.bytes, form.compression);
+        wire.shrink_to_fit();
         Body { id, wire: wire.into(), plain_bytes, ends: self.ends, marks: self.marks, runs: self.runs }
     }
 

@@ -8,7 +8,7 @@ use crate::agent::container::Facts;
 use crate::agent::inbox::Hints;
 use crate::agent::schedule::retry_pause;
 use crate::checkpoint::commit::Committer;
-use crate::config::limits::{POLL_MAX, UNWATCHED_PERIOD};
+use crate::config::limits::{POLL_MAX, SWEEP_PERIOD, UNWATCHED_PERIOD};
 use crate::forward::cursor::{Cursor, Met, Went};
 use crate::forward::mark::Mark;
 use crate::forward::rows::LaneRow;
@@ -55,6 +55,8 @@ pub(super) struct Slot<O: Os> {
     pub retry_at: Duration,
     pub n_failures: u32,
     pub moved_at: Duration,
+    /// Before the last look, too: what came since is hinted.
+    pub watched: bool,
     /// There was nothing new when it was last looked at.
     pub quiet: bool,
     pub quiet_since_stop: bool,
@@ -143,10 +145,14 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
     }
 
     fn serve(&mut self, lane: LaneId, now: Duration) -> bool {
+        self.minded.insert(lane);
+        // Before anything is looked at: what comes afterwards is hinted.
+        let watched = self.parts.surroundings.watched.contains(self.slots[&lane].id());
         self.refresh_facts(lane, now);
+        self.slots.get_mut(&lane).expect("it is due").watched = watched;
         let slot = &self.slots[&lane];
         if slot.leaving || !slot.selected || self.parts.transport.is_closed() {
-            self.reschedule(lane, now + UNWATCHED_PERIOD);
+            self.rest(lane, now);
             return false;
         }
         if now < slot.retry_at {
@@ -250,7 +256,13 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
     fn turn(&mut self, lane: LaneId, now: Duration) -> io::Result<Went> {
         let slot = self.slots.get_mut(&lane).expect("it is served");
         let mut met = Met::default();
+        slot.cursor.pending_mut().take_room(&mut self.room);
         let went = slot.cursor.turn(&self.parts.os, &mut self.buffer, now, &slot.facts, slot.removed, &mut met);
+        slot.cursor.pending_mut().give_room(&mut self.room);
+        // One lane that is filled and emptied at speed shouldn't be copied each time; a hundred that wait should be small.
+        if self.delivery.held_bytes() > self.parts.settings.rules.queue_bytes / 8 {
+            slot.cursor.pending_mut().trim();
+        }
         if went.as_ref().is_ok_and(|went| *went != Went::Quiet) || met != Met::default() {
             slot.moved_at = now;
             self.dirty.insert(lane);
@@ -278,8 +290,16 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
 
     fn rest(&mut self, lane: LaneId, now: Duration) {
         let slot = self.slots.get_mut(&lane).expect("it is served");
-        let is_hot = now < slot.moved_at + COOLS_AFTER;
-        let pause = if is_hot { POLL_MAX } else { UNWATCHED_PERIOD };
+        let is_read = slot.selected && !slot.leaving;
+        // A hint about the metadata may have come when it was too early to read them again.
+        let is_known = slot.facts_at == now && !slot.unsettled && !slot.removed;
+        let pause = if is_read && now < slot.moved_at + COOLS_AFTER {
+            POLL_MAX
+        } else if slot.watched && is_known && !slot.leaving && !slot.cursor.has_open_line() {
+            SWEEP_PERIOD
+        } else {
+            UNWATCHED_PERIOD
+        };
         self.reschedule(lane, now + pause);
     }
 

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 
-use crate::agent::inbox::Hints;
+use crate::agent::inbox::{Hints, Watched};
 use crate::checkpoint::commit::Committer;
 use crate::config::current::Current;
 use crate::config::limits::{POLL_MAX, ROOT_PERIOD};
@@ -40,6 +40,7 @@ use crate::forward::cursor::Sieve;
 use crate::forward::dead_letters::DeadLetters;
 use crate::forward::lanes::Slot;
 use crate::forward::outbox::Outbox;
+use crate::forward::pending::Pending;
 use crate::forward::rendering::Look;
 use crate::forward::requests::Sealed;
 use crate::forward::restore::Restoring;
@@ -79,6 +80,8 @@ pub struct Surroundings {
     /// Of the whole agent: where logs are, which containers it may read at all, and what is replaced in their texts.
     pub current: Current,
     pub seed: u64,
+    /// Which logs need no look before a hint, or a sweep.
+    pub watched: Watched,
 }
 
 /// A batch to be sent.
@@ -133,6 +136,8 @@ pub struct Forwarder<O: Os, C: Committer<O>, T: Transport> {
     by_id: HashMap<String, LaneId>,
     next_lane: LaneId,
     due: BTreeSet<(Duration, LaneId)>,
+    /// Lanes that may have something unread, or hold deleted logs: the others need no thought until they are served.
+    minded: BTreeSet<LaneId>,
     /// Lanes that have enough for now.
     stalled: BTreeSet<LaneId>,
     /// Batches that are not durably retired.
@@ -157,6 +162,8 @@ pub struct Forwarder<O: Os, C: Committer<O>, T: Transport> {
     losses: Vec<Loss>,
     said: Said,
     buffer: Vec<u8>,
+    /// The memory of records that are in no batch, for the lane that is read.
+    room: Pending,
     fault: &'static str,
     /// Of deleted logs that hold too much.
     held_fault: &'static str,
@@ -192,6 +199,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             by_id: HashMap::new(),
             next_lane: 0,
             due: BTreeSet::new(),
+            minded: BTreeSet::new(),
             stalled: BTreeSet::new(),
             sealed: HashMap::new(),
             next_place,
@@ -211,6 +219,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             losses: Vec::new(),
             said: Said::new(),
             buffer: Vec::new(),
+            room: Pending::default(),
             fault,
             held_fault,
             started_at: now,

@@ -9,6 +9,9 @@ pub const SEPARATOR: u8 = b'\n';
 /// Bytes that were taken are moved out of the way when they are so many, and most.
 const TAKEN_BYTES_KEPT: usize = 256 * 1024;
 
+/// What is kept for the next one that is filled: a turn's text, rendered.
+const ROOM_BYTES_MAX: usize = 1024 * 1024;
+
 #[derive(Clone, Copy, Debug)]
 struct Record {
     /// Where it ends in `bytes`, its separator included.
@@ -79,13 +82,40 @@ impl Pending {
         self.let_go();
     }
 
+    /// Before records come: the memory of one that is empty, instead of growing its own.
+    pub fn take_room(&mut self, spare: &mut Pending) {
+        if self.bytes.is_empty() && spare.bytes.is_empty() {
+            std::mem::swap(&mut self.bytes, &mut spare.bytes);
+            std::mem::swap(&mut self.records, &mut spare.records);
+        }
+    }
+
+    /// Of what it grew to, half may be empty: what stays for long need not.
+    pub fn trim(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.records.shrink_to_fit();
+    }
+
+    /// Keeps no memory when it is empty: thousands that keep what a turn took would fill the node's.
+    pub fn give_room(&mut self, spare: &mut Pending) {
+        if !self.bytes.is_empty() || !spare.bytes.is_empty() {
+            return;
+        }
+        let (bytes, records) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.records));
+        if bytes.capacity() > spare.bytes.capacity() {
+            (spare.bytes, spare.records) = (bytes, records);
+            spare.bytes.shrink_to(ROOM_BYTES_MAX);
+        }
+    }
+
     fn let_go(&mut self) {
         if self.records.is_empty() {
             self.bytes.clear();
-            self.bytes.shrink_to(TAKEN_BYTES_KEPT);
         } else if self.taken > TAKEN_BYTES_KEPT && self.taken > self.bytes.len() / 2 {
             self.bytes.drain(..self.taken);
             self.records.iter_mut().for_each(|record| record.end -= self.taken);
+            self.bytes.shrink_to(2 * self.bytes.len());
+            self.records.shrink_to(2 * self.records.len());
         } else {
             return;
         }
@@ -96,6 +126,25 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_room_is_enough_for_lanes_that_are_empty() {
+        let mut room = Pending::default();
+        for first in [3, 9] {
+            let mut lane = Pending::starting_at(first);
+            lane.take_room(&mut room);
+            for no in 0..1000 {
+                lane.buffer().extend_from_slice(b"some text");
+                lane.seal(Mark::line(1, no));
+            }
+            lane.give_room(&mut room);
+            assert_eq!((lane.lengths(first).count(), room.bytes.capacity()), (1000, 0), "what is there stays");
+            lane.take(1000, &mut Vec::new(), &mut Vec::new(), &mut Vec::new());
+            lane.give_room(&mut room);
+            assert_eq!((lane.bytes.capacity(), lane.records.capacity(), lane.next()), (0, 0, first + 1000));
+            assert!(room.bytes.capacity() >= 10_000 && room.records.capacity() >= 1000);
+        }
+    }
 
     #[test]
     fn records_are_taken_in_order_with_their_numbers() {

@@ -59,6 +59,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             assert!(slot.cursor.pending().first() == part.first, "batches take records in order");
             let n = part.n as usize;
             slot.cursor.pending_mut().take(n, &mut payload.bytes, &mut payload.ends, &mut payload.marks);
+            slot.cursor.pending_mut().give_room(&mut self.room);
             payload.runs.push(Run { container: slot.facts.metadata.id.clone(), n });
             if let Some(mark) = payload.marks.last() {
                 slot.part_ends.push_back((part.end(), *mark));

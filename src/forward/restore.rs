@@ -121,6 +121,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             slot.claims.pop_front();
             let mut payload = Payload::default();
             slot.cursor.pending_mut().take(claim.n, &mut payload.bytes, &mut payload.ends, &mut payload.marks);
+            slot.cursor.pending_mut().give_room(&mut self.room);
             payload.runs.push(Run { container: slot.facts.metadata.id.clone(), n: claim.n });
             slot.pushed += claim.n as u64;
             if let Some(mark) = payload.marks.last() {

@@ -69,6 +69,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             let removed = !there.contains(slot.id());
             if removed != slot.removed {
                 slot.removed = removed;
+                self.minded.insert(*lane);
                 changed.push(*lane);
             }
         }
@@ -111,6 +112,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             self.admit_as(&id, directory, Facts { metadata, ..nameless(&id, &self.config.hostname) }, false, now);
             let lane = self.by_id[&id];
             self.slots.get_mut(&lane).expect("it was just admitted").removed = true;
+            self.minded.insert(lane);
         }
     }
 
@@ -141,6 +143,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             retry_at: Duration::ZERO,
             n_failures: 0,
             moved_at: now,
+            watched: false,
             quiet: false,
             quiet_since_stop: false,
             size_seen: 0,

@@ -149,7 +149,7 @@ fn forwarder(shared: &Shared<'_>, sink: &Sink, inbox: &Inbox, families: &SinkFam
         committer: shared.commits.client(inbox.clone()),
         transport: sink.target.transport(&Net { runtime: shared.runtime.clone(), inbox: inbox.clone() }),
         settings: Arc::clone(&sink.settings),
-        surroundings: Surroundings { current: shared.current.clone(), seed },
+        surroundings: Surroundings { current: shared.current.clone(), seed, watched: inbox.what_is_watched() },
         dead_letters: DeadLetters::new(&config.places.state_dir, &sink.settings.name),
         spool_dir: config.places.state_dir.join("spool").join(&sink.settings.name),
         ledger: shared.ledger.clone(),

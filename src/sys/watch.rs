@@ -76,6 +76,7 @@ pub struct Inotify {
     notify: Option<RecommendedWatcher>,
     /// Shared with the handler.
     root: Arc<Mutex<Root>>,
+    inbox: Inbox,
 }
 
 /// The root has two names: what the operator calls it, and where that leads.
@@ -90,12 +91,12 @@ impl Watch {
     /// Never fails: without inotify it is [`Watch::Off`].
     pub fn new(inbox: Inbox) -> Watch {
         let root = Arc::new(Mutex::new(Root::default()));
-        let handler = Handler { inbox, root: root.clone() };
+        let handler = Handler { inbox: inbox.clone(), root: root.clone() };
         let made = catch_unwind(AssertUnwindSafe(|| {
             RecommendedWatcher::new(move |event| handler.handle(event), notify::Config::default())
         }));
         match made {
-            Ok(Ok(notify)) => Watch::On(Inotify { notify: Some(notify), root }),
+            Ok(Ok(notify)) => Watch::On(Inotify { notify: Some(notify), root, inbox }),
             Ok(Err(error)) => Watch::Off(off_reason(&error)),
             Err(_) => Watch::Off("the watcher panicked while it started".to_owned()),
         }
@@ -103,9 +104,10 @@ impl Watch {
 
     /// Runs notify, whose calls panic once its thread has died; then there is nothing left to watch with.
     fn ask<T>(&mut self, ask: impl FnOnce(&mut RecommendedWatcher, &Arc<Mutex<Root>>) -> T) -> Option<T> {
-        let Watch::On(Inotify { notify: Some(notify), root }) = self else { return None };
+        let Watch::On(Inotify { notify: Some(notify), root, inbox }) = self else { return None };
         let answer = catch_unwind(AssertUnwindSafe(|| ask(notify, root)));
         if answer.is_err() {
+            inbox.nothing_watched();
             *self = Watch::Off("the watcher's thread has died".to_owned());
         }
         answer.ok()
@@ -132,10 +134,17 @@ impl Watcher for Watch {
             let real = lock(root).real_path(directory);
             notify.watch(&real, RecursiveMode::NonRecursive).map_err(|error| refused(&error))
         })
-        .unwrap_or(Err(WatchRefused::Limit))
+        .unwrap_or(Err(WatchRefused::Limit))?;
+        if let Watch::On(Inotify { inbox, .. }) = self {
+            inbox.watched(directory.file_name().unwrap_or_default());
+        }
+        Ok(())
     }
 
     fn unwatch(&mut self, directory: &Path) {
+        if let Watch::On(Inotify { inbox, .. }) = self {
+            inbox.unwatched(directory.file_name().unwrap_or_default());
+        }
         let _was_gone = self.ask(|notify, root| {
             let real = lock(root).real_path(directory);
             notify.unwatch(&real).is_ok()

@@ -73,15 +73,19 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         let os = &self.parts.os;
         let mut held: Vec<(u64, LaneId)> = Vec::new();
         let mut lag = 0;
-        for (lane, slot) in &self.slots {
+        self.minded.retain(|lane| {
+            let Some(slot) = self.slots.get(lane) else { return false };
             // One that was just looked at and had nothing new isn't asked again.
-            if !slot.quiet || self.stalled.contains(lane) {
+            let may_lag = !slot.quiet || self.stalled.contains(lane);
+            if may_lag {
                 lag += slot.cursor.lineage.lag_bytes(os);
             }
-            if slot.cursor.holds_several() || slot.removed {
+            let may_hold = slot.cursor.holds_several() || slot.removed;
+            if may_hold {
                 held.push((slot.cursor.held_bytes(os), *lane));
             }
-        }
+            may_lag || may_hold
+        });
         let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.parts.meters.lag_bytes.set(gauge(lag));
         self.parts.meters.held_bytes.set(gauge(held.iter().map(|(bytes, _)| bytes).sum()));
@@ -183,7 +187,8 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
     /// Descriptors are bounded as well.
     fn mind_descriptors(&mut self, now: Duration) {
         let too_many = |slot: &crate::forward::lanes::Slot<O>| slot.cursor.n_descriptors() > GENERATIONS_HELD_MAX;
-        let lanes: Vec<LaneId> = self.slots.iter().filter(|(_, slot)| too_many(slot)).map(|(lane, _)| *lane).collect();
+        let minded = self.minded.iter().copied();
+        let lanes: Vec<LaneId> = minded.filter(|lane| self.slots.get(lane).is_some_and(too_many)).collect();
         for lane in lanes {
             let spools = self.parts.settings.on_overflow == OnOverflow::Spool && self.spool.n_failures <= TRIES_MAX;
             let is_on_its_way = spools && (self.spool.job.is_some() || self.begin_copy(lane, now).unwrap_or(false));

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent::inbox::Hints;
+use crate::agent::inbox::{Hints, Watched};
 use crate::checkpoint::codec::Change;
 use crate::checkpoint::commit::{Committer, Item, Outcome, execute};
 use crate::checkpoint::store::{MemoryStore, Store, StoreError};
@@ -44,6 +44,7 @@ const SINK: &str = "sim";
 pub struct ForwardWorld {
     pub os: SimOs,
     pub docker: SimDocker,
+    watched: Watched,
     pub store: MemoryStore,
     pub receiver: Receiver,
     pub random: Random,
@@ -108,6 +109,7 @@ impl ForwardWorld {
         let counters = Counters::new(0);
         ForwardWorld {
             docker,
+            watched: Watched::default(),
             store: MemoryStore::new(),
             receiver,
             random,
@@ -130,6 +132,7 @@ impl ForwardWorld {
         self.docker.start(&id);
         self.os.settle(self.docker.directory(&id));
         self.written.entry(id.clone()).or_default();
+        self.watched.add(id.as_ref()); // And each line is hinted.
         id
     }
 
@@ -176,7 +179,11 @@ impl ForwardWorld {
             },
             transport: self.receiver.transport(&self.os),
             settings: Arc::new(self.settings.clone()),
-            surroundings: Surroundings { current: Current::new(config("")), seed: self.random.draw() },
+            surroundings: Surroundings {
+                current: Current::new(config("")),
+                seed: self.random.draw(),
+                watched: self.watched.clone(),
+            },
             dead_letters: DeadLetters::new(Path::new(STATE), SINK),
             spool_dir: Path::new(STATE).join("spool").join(SINK),
             ledger: Ledger::resume(&pairs),

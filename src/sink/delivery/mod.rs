@@ -50,6 +50,8 @@ pub struct Delivery {
     circuit: Circuit,
     n_in_flight: usize,
     held_bytes: u64,
+    /// Records of all lanes that are in no batch.
+    n_pending: usize,
     records: Option<Bucket>,
     bytes: Option<Bucket>,
     n_buried_in_a_row: u32,
@@ -71,6 +73,7 @@ impl Delivery {
             circuit: Circuit::default(),
             n_in_flight: 0,
             held_bytes: 0,
+            n_pending: 0,
             records,
             bytes,
             n_buried_in_a_row: 0,
@@ -109,6 +112,7 @@ impl Delivery {
             self.waiting.insert((now, lane_id));
         }
         lane.pending.push_back((bytes, now));
+        self.n_pending += 1;
         lane.pending_bytes += u64::from(bytes);
         self.held_bytes += u64::from(bytes);
     }
@@ -203,9 +207,11 @@ impl Delivery {
                 break;
             }
             lane.next += u64::from(n);
+            self.n_pending -= n as usize;
             self.waiting.remove(&(at, *lane_id));
-            if let Some((_, at)) = lane.pending.front() {
-                self.waiting.insert((*at, *lane_id));
+            match lane.pending.front() {
+                Some((_, at)) => _ = self.waiting.insert((*at, *lane_id)),
+                None => lane.pending = VecDeque::new(), // Thousands of lanes may never have so many again.
             }
             parts.push(Part { lane: *lane_id, first, n });
         }
@@ -384,8 +390,7 @@ impl Delivery {
 
     /// Records that are not retired.
     pub fn n_records(&self) -> usize {
-        let pending: usize = self.lanes.values().map(|lane| lane.pending.len()).sum();
-        pending + self.batches.iter().map(|batch| batch.n_records).sum::<usize>()
+        self.n_pending + self.batches.iter().map(|batch| batch.n_records).sum::<usize>()
     }
 
     fn ix(&self, key: BatchKey) -> usize {

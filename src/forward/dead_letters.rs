@@ -14,6 +14,8 @@ const MODE: u32 = 0o600;
 #[derive(Clone, Debug)]
 pub struct DeadLetters {
     path: PathBuf,
+    /// The file was found or made in this life, and its names are on the disk.
+    is_named: bool,
 }
 
 pub struct Letter<'a> {
@@ -27,7 +29,7 @@ pub struct Letter<'a> {
 impl DeadLetters {
     /// Of one sink.
     pub fn new(state_dir: &Path, sink: &str) -> DeadLetters {
-        DeadLetters { path: state_dir.join("dead-letters").join(format!("{sink}.jsonl")) }
+        DeadLetters { path: state_dir.join("dead-letters").join(format!("{sink}.jsonl")), is_named: false }
     }
 
     pub fn path(&self) -> &Path {
@@ -35,7 +37,7 @@ impl DeadLetters {
     }
 
     /// Durable when it returns. A record may be there twice, after a death between this and the commit; its id tells.
-    pub fn add<O: Os>(&self, os: &O, letter: &Letter<'_>) -> io::Result<()> {
+    pub fn add<O: Os>(&mut self, os: &O, letter: &Letter<'_>) -> io::Result<()> {
         if let Some(directory) = self.path.parent() {
             os.create_directories(directory)?;
         }
@@ -69,9 +71,13 @@ impl DeadLetters {
             written += os.write_at(&file, size + written as u64, &text[written..])?;
         }
         os.sync(&file)?;
-        match self.path.parent() {
-            Some(directory) if size == 0 => os.sync_directory(directory),
-            _ => Ok(()),
+        // The file's name and its directory's: an earlier life may have died between making them and this.
+        if !self.is_named || size == 0 {
+            for directory in self.path.ancestors().skip(1).take(2) {
+                os.sync_directory(directory)?;
+            }
+            self.is_named = true;
         }
+        Ok(())
     }
 }

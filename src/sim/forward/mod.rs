@@ -60,6 +60,7 @@ pub struct ForwardWorld {
     pub lost_power: bool,
     pub lives: u32,
     pub rebuilds: u32,
+    begins_again: bool,
 }
 
 type SimForwarder = Forwarder<SimOs, SimCommitter, SimTransport>;
@@ -123,6 +124,7 @@ impl ForwardWorld {
             lost_power: false,
             lives: 0,
             rebuilds: 0,
+            begins_again: false,
             os,
         }
     }
@@ -201,7 +203,8 @@ impl ForwardWorld {
         if let Some(forwarder) = &mut self.forwarder {
             forwarder.step(hints);
         }
-        if self.forwarder.as_ref().is_some_and(Forwarder::is_broken) {
+        self.begins_again = self.forwarder.as_ref().is_some_and(Forwarder::is_broken);
+        if self.begins_again {
             self.rebuilds += 1;
             self.forwarder = self.forwarder.take().map(Forwarder::begin_again);
         }
@@ -238,14 +241,18 @@ impl ForwardWorld {
         }
     }
 
+    /// One that has just begun again has looked at nothing yet.
+    fn is_done(&self) -> bool {
+        !self.begins_again && self.forwarder.as_ref().is_some_and(Forwarder::is_done)
+    }
+
     /// Until everything is delivered and stored. False: not within a simulated hour.
     pub fn settle(&mut self) -> bool {
         let stop = Hints { stop: true, ..Hints::default() };
         for _ in 0..720_000 / 5 {
             self.step(&stop);
             self.os.advance(Duration::from_millis(20));
-            let is_done = self.forwarder.as_ref().is_some_and(Forwarder::is_done);
-            if is_done && self.forwarder.as_ref().is_some_and(|forwarder| forwarder.left().is_none()) {
+            if self.is_done() && self.forwarder.as_ref().is_some_and(|forwarder| forwarder.left().is_none()) {
                 return true;
             }
         }
@@ -257,7 +264,7 @@ impl ForwardWorld {
         let stop = Hints { stop: true, ..Hints::default() };
         for _ in 0..2_000 {
             self.step(&stop);
-            if self.forwarder.as_ref().is_some_and(Forwarder::is_done) {
+            if self.is_done() {
                 self.kill();
                 return true;
             }

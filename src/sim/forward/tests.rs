@@ -7,7 +7,7 @@ use super::*;
 use crate::sim::os::{Fault, FaultPlan, When};
 
 /// More by `LONGSHORE_SIM_SEEDS`.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 300;
 const ACTS: u64 = 60;
 
 fn start(line: &str) -> &str {

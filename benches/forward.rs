@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use corpus::{Corpus, Kind};
-use longshore::agent::inbox::{Hints, Inbox};
+use longshore::agent::inbox::{Hints, Inbox, Watched};
 use longshore::checkpoint::commit::{Committer, Item, Outcome, execute};
 use longshore::checkpoint::store::MemoryStore;
 use longshore::cli::{Cli, Command};
@@ -81,7 +81,7 @@ fn measure(workload: &Workload, bytes: usize) {
         committer: Inline::default(),
         transport: sink.target.transport(&Net { runtime: handle, inbox: inbox.clone() }),
         settings: sink.settings.clone(),
-        surroundings: Surroundings { current: Current::new(config.clone()), seed: 1 },
+        surroundings: Surroundings { current: Current::new(config.clone()), seed: 1, watched: Watched::default() },
         dead_letters: DeadLetters::new(place.path(), "bench"),
         spool_dir: place.path().join("spool/bench"),
         ledger: Ledger::default(),

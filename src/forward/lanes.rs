@@ -260,8 +260,9 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         let went = slot.cursor.turn(&self.parts.os, &mut self.buffer, now, &slot.facts, slot.removed, &mut met);
         slot.cursor.pending_mut().give_room(&mut self.room);
         // One lane that is filled and emptied at speed shouldn't be copied each time; a hundred that wait should be small.
-        if self.delivery.held_bytes() > self.parts.settings.rules.queue_bytes / 8 {
-            slot.cursor.pending_mut().trim();
+        let waits_long = self.delivery.held_bytes() > self.parts.settings.rules.queue_bytes / 8;
+        if waits_long && went.as_ref().is_ok_and(|went| *went == Went::Moved) {
+            slot.cursor.pending_mut().settle(&mut self.room);
         }
         if went.as_ref().is_ok_and(|went| *went != Went::Quiet) || met != Met::default() {
             slot.moved_at = now;

@@ -90,10 +90,17 @@ impl Pending {
         }
     }
 
-    /// Of what it grew to, half may be empty: what stays for long need not.
-    pub fn trim(&mut self) {
-        self.bytes.shrink_to_fit();
-        self.records.shrink_to_fit();
+    /// What stays for long moves into memory of its own size, and what it had grown into goes back: cut to size where it
+    /// is, it would leave pieces behind that no other lane fits into.
+    pub fn settle(&mut self, spare: &mut Pending) {
+        let mut bytes = self.bytes[self.taken..].to_vec();
+        let mut records: VecDeque<Record> = Vec::from_iter(self.records.iter().copied()).into();
+        records.iter_mut().for_each(|record| record.end -= self.taken);
+        self.taken = 0;
+        std::mem::swap(&mut self.bytes, &mut bytes);
+        std::mem::swap(&mut self.records, &mut records);
+        (bytes.clear(), records.clear());
+        Pending { bytes, records, ..Pending::default() }.give_room(spare);
     }
 
     /// Keeps no memory when it is empty: thousands that keep what a turn took would fill the node's.
@@ -144,6 +151,24 @@ mod tests {
             assert_eq!((lane.bytes.capacity(), lane.records.capacity(), lane.next()), (0, 0, first + 1000));
             assert!(room.bytes.capacity() >= 10_000 && room.records.capacity() >= 1000);
         }
+    }
+
+    #[test]
+    fn what_settles_keeps_its_records_and_gives_back_the_rest() {
+        let mut room = Pending::default();
+        let mut lane = Pending::starting_at(5);
+        for no in 0..100 {
+            lane.buffer().extend_from_slice(format!("record {no}").as_bytes());
+            lane.seal(Mark::line(1, no));
+        }
+        lane.take(98, &mut Vec::new(), &mut Vec::new(), &mut Vec::new());
+        lane.settle(&mut room);
+        assert!(lane.bytes.capacity() < 30 && room.bytes.capacity() > 900);
+        assert_eq!(lane.lengths(103).collect::<Vec<_>>(), [10, 10]);
+        let (mut payload, mut ends) = (Vec::new(), Vec::new());
+        lane.take(2, &mut payload, &mut ends, &mut Vec::new());
+        assert_eq!((payload.as_slice(), ends.as_slice()), (&b"record 98\nrecord 99\n"[..], &[10, 20][..]));
+        assert_eq!((lane.is_empty(), lane.next()), (true, 105));
     }
 
     #[test]

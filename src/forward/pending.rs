@@ -99,7 +99,8 @@ impl Pending {
         self.taken = 0;
         std::mem::swap(&mut self.bytes, &mut bytes);
         std::mem::swap(&mut self.records, &mut records);
-        (bytes.clear(), records.clear());
+        bytes.clear();
+        records.clear();
         Pending { bytes, records, ..Pending::default() }.give_room(spare);
     }
 

@@ -194,7 +194,7 @@ impl Drop for SledStore {
     fn drop(&mut self) {
         if let Some(db) = self.db.take() {
             let n_rows = db.meta.rows;
-            close(Some(db));
+            close(db);
             if n_rows != self.marker.rows {
                 self.marker.rows = n_rows;
                 let _only_for_the_message = self.place.write_marker(&self.marker);

@@ -84,7 +84,7 @@ impl Db {
 }
 
 /// sled's drop writes, and unwraps what that returns.
-pub(super) fn close(db: Option<Db>) {
+pub(super) fn close<T>(db: T) {
     let _panicked = catch_unwind(AssertUnwindSafe(|| drop(db)));
 }
 

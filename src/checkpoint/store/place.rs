@@ -20,7 +20,7 @@ use crate::telemetry::RecoveryReason;
 
 const CACHE_BYTES: u64 = 8 << 20;
 /// Below this a failed open is the disk's fault, not the store's.
-const FREE_BYTES_MIN: u64 = 1 << 20;
+pub(super) const FREE_BYTES_MIN: u64 = 1 << 20;
 /// sled's threads let go of the lock a moment after its handle is dropped.
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -149,7 +149,7 @@ impl Place {
     /// sled's own lock, asked for without sled: before anything in there is touched, and without reading its messages.
     pub(super) fn wait_for_lock(&self) -> Result<(), StoreError> {
         let data = self.data();
-        for turn in 0..LOCK_TRIES {
+        for _ in 0..LOCK_TRIES {
             let file = match File::open(&data) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -157,8 +157,7 @@ impl Place {
             };
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(()),
-                Err(rustix::io::Errno::WOULDBLOCK) if turn + 1 < LOCK_TRIES => std::thread::sleep(LOCK_PAUSE),
-                Err(rustix::io::Errno::WOULDBLOCK) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
                 Err(error) => return Err(failed("lock", &data)(error.into())),
             }
         }
@@ -187,21 +186,21 @@ impl Place {
         let examined = match catch_unwind(AssertUnwindSafe(|| examine(&db))) {
             Ok(Ok(examined)) => examined,
             Ok(Err(error)) => {
-                close(Some(db));
+                close(db);
                 return Err(self.classify(error));
             }
             Err(panic) => {
-                close(Some(db));
+                close(db);
                 return Err(panicked(&*panic));
             }
         };
         let Some((meta, found)) = examined.filter(|_| was_recovered) else {
-            close(Some(db));
+            close(db);
             return Err(Fault::Damage(Damage::new(RecoveryReason::Empty, "it opens without an error and is empty")));
         };
         let reason = match serde_json::from_slice::<Meta>(&meta) {
             Ok(meta) if meta.schema > SCHEMA => {
-                close(Some(db));
+                close(db);
                 return Err(StoreError::Newer { path: self.store(), found: meta.schema }.into());
             }
             Ok(meta) if meta.rows != found.rows => format!("it has {} rows of {}", found.rows, meta.rows),
@@ -216,7 +215,7 @@ impl Place {
             Err(_) => "its meta row can't be read".to_owned(),
         };
         let rows = catch_unwind(AssertUnwindSafe(|| db.rows())).ok().and_then(Result::ok).unwrap_or_default();
-        close(Some(db));
+        close(db);
         Err(Fault::Damage(Damage { cause: RecoveryReason::Rows, reason, rows }))
     }
 
@@ -276,8 +275,12 @@ impl Place {
         }
     }
 
-    /// Is it the store that is bad, or the disk?
     fn classify(&self, error: sled::Error) -> Fault {
+        self.fault_of(error, Unix.space(&self.state).ok().map(|space| space.free))
+    }
+
+    /// Is it the store that is bad, or the disk, which has so many bytes left?
+    pub(super) fn fault_of(&self, error: sled::Error, free: Option<u64>) -> Fault {
         let damage = Fault::Damage(Damage::new(RecoveryReason::Corrupt, format!("sled refuses it: {error}")));
         let fault = match error {
             // A code comes from the kernel. sled makes errors without one up, when bytes aren't what they should be.
@@ -290,8 +293,8 @@ impl Place {
             }
             _ => damage,
         };
-        match (fault, Unix.space(&self.state)) {
-            (Fault::Damage(_), Ok(space)) if space.free < FREE_BYTES_MIN => {
+        match (fault, free) {
+            (Fault::Damage(_), Some(free)) if free < FREE_BYTES_MIN => {
                 failed("open", &self.store())(io::ErrorKind::StorageFull.into()).into()
             }
             (fault, _) => fault,
@@ -326,12 +329,12 @@ impl Place {
             Err(panic) => Some(panic_text(&*panic)),
         };
         if let Some(reason) = failure {
-            close(Some(db));
+            close(db);
             return Err(StoreError::Failed { doing: "make", reason });
         }
         // sled writes its first snapshot when it is opened a second time; after that, a store without one is odd.
         let meta = db.meta.clone();
-        close(Some(db));
+        close(db);
         let (mut db, _) = open()?;
         db.meta = meta;
         for path in entries(&self.store()).map_err(failed("list", &self.store()))? {
@@ -350,8 +353,8 @@ impl Place {
 
 /// Why a store can't be trusted.
 #[derive(Debug)]
-struct Damage {
-    cause: RecoveryReason,
+pub(super) struct Damage {
+    pub(super) cause: RecoveryReason,
     reason: String,
     /// Every row there is, where they could all be read.
     rows: Vec<Row>,
@@ -364,7 +367,7 @@ impl Damage {
 }
 
 /// How an open can go wrong.
-enum Fault {
+pub(super) enum Fault {
     Damage(Damage),
     Error(StoreError),
 }

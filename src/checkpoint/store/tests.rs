@@ -2,7 +2,8 @@ use std::fs::{self, OpenOptions};
 
 use super::aside::CORRUPT_PREFIX;
 use super::db::{META_KEY, TREE};
-use super::directory::entries;
+use super::directory::{entries, has_entries, sync_directory};
+use super::place::{FREE_BYTES_MIN, Fault};
 use super::*;
 
 const NOW: u64 = 1_700_000_000;
@@ -79,7 +80,20 @@ fn rows_that_are_left_are_saved() {
     let (mut store, opened) = open(state.path());
     let Opened::Recovered { cause, n_rows_saved, reason, .. } = opened else { panic!("{opened:?}") };
     assert_eq!((cause, n_rows_saved), (RecoveryReason::Rows, 99), "{reason}");
+    assert!(reason.contains("it has 99 rows of 100"), "{reason}");
     assert_eq!(store.load().unwrap().len(), 99);
+}
+
+#[test]
+fn a_row_that_another_took_the_place_of_is_noticed() {
+    let state = lived_in();
+    let db = raw(state.path());
+    db.open_tree(TREE).unwrap().insert(key(3), "of an hour ago").unwrap();
+    drop(db);
+    let (_, opened) = open(state.path());
+    let Opened::Recovered { cause, n_rows_saved, reason, .. } = opened else { panic!("{opened:?}") };
+    assert_eq!((cause, n_rows_saved), (RecoveryReason::Rows, 100));
+    assert!(reason.contains("some of its rows are older than others"), "{reason}");
 }
 
 #[test]
@@ -188,7 +202,11 @@ fn a_store_that_is_lost_while_closed_is_reported() {
     store.commit(&[put(1, "one")]).unwrap();
     let _failed = store.with_db("write", |_| Err::<(), _>(sled::Error::Unsupported("x".into())));
     cut(&file(state.path(), "db"), 0);
-    assert!(matches!(store.commit(&[put(2, "two")]), Err(StoreError::Reset { moved_to: Some(_), .. })));
+    let Err(StoreError::Reset { moved_to: Some(moved_to), .. }) = store.commit(&[put(2, "two")]) else {
+        panic!("it is")
+    };
+    let number = moved_to.to_str().unwrap().rsplit('-').next().unwrap().parse::<u64>().unwrap();
+    assert!(number > NOW, "it is named by the time: {number}");
     store.commit(&[put(1, "one"), put(2, "two")]).unwrap();
     assert_eq!(store.load().unwrap().len(), 2);
 }
@@ -231,5 +249,201 @@ fn a_scripted_store_fails_as_told() {
     assert_eq!(agent.load().unwrap().len(), 2);
     store.heal();
     agent.commit(&[(key(2), None)]).unwrap();
-    assert_eq!(store.rows().len(), 1);
+    let older = store.rows();
+    assert_eq!(older.len(), 1);
+    store.clear();
+    assert!(agent.load().unwrap().is_empty());
+    store.restore(older.clone());
+    assert_eq!(store.rows(), older);
+}
+
+/// What the marker says.
+fn marked(state: &Path, field: &str) -> serde_json::Value {
+    let marker = fs::read(state.join("store.json")).unwrap();
+    serde_json::from_slice::<serde_json::Value>(&marker).unwrap()[field].take()
+}
+
+/// Writes a marker over the one that is there.
+fn mark(state: &Path, schema: u32, progress: &str, rows: u64) {
+    let marker = format!(r#"{{"schema":{schema},"id":"x","state":"{progress}","rows":{rows}}}"#);
+    fs::write(state.join("store.json"), marker).unwrap();
+}
+
+#[test]
+fn the_marker_says_how_many_rows_there_were() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(state.path());
+    store.commit(&[put(1, "one"), put(2, "two")]).unwrap();
+    assert_eq!(marked(state.path(), "rows"), 0, "when it was opened");
+    drop(store);
+    assert_eq!(marked(state.path(), "rows"), 2, "when it was closed");
+    mark(state.path(), SCHEMA, "ready", 7);
+    let (_store, opened) = open(state.path());
+    assert_eq!(opened, Opened::Existing);
+    assert_eq!(marked(state.path(), "rows"), 2, "put right");
+}
+
+#[test]
+fn who_only_looks_makes_nothing_and_moves_nothing() {
+    let state = tempfile::tempdir().unwrap();
+    let at = state.path();
+    let look = || SledStore::open_existing(at);
+    assert!(look().unwrap().is_none());
+    assert!(!has_entries(at).unwrap());
+    let (mut store, _) = open(at);
+    store.commit(&[put(1, "one")]).unwrap();
+    drop(store);
+    let rows = || look().unwrap().unwrap().load().unwrap();
+    assert_eq!(rows(), [(key(1), b"one".to_vec())]);
+    fs::remove_file(at.join("store.json")).unwrap();
+    assert_eq!(rows(), [(key(1), b"one".to_vec())], "without its marker");
+
+    mark(at, SCHEMA + 1, "ready", 1);
+    assert!(matches!(look(), Err(StoreError::Newer { .. })));
+    mark(at, SCHEMA, "making", 0);
+    assert!(look().unwrap().is_none(), "nothing was ever in it");
+    mark(at, SCHEMA, "ready", 1);
+    cut(&file(at, "db"), 0);
+    assert!(matches!(look(), Err(StoreError::Damaged { .. })));
+    assert_eq!(fs::metadata(file(at, "db")).unwrap().len(), 0, "as it was");
+    assert!(corrupt_names(at).is_empty() && !at.join("sled.before-open").exists());
+}
+
+#[test]
+fn the_oldest_copy_is_the_evidence() {
+    let state = lived_in();
+    let place = Place { state: state.path().to_owned() };
+    let before = fs::read(file(state.path(), "db")).unwrap();
+    // An agent that was killed while it opened left it.
+    place.copy_before_open().unwrap();
+    cut(&file(state.path(), "db"), 0);
+    let (_, opened) = open(state.path());
+    let Opened::Recovered { moved_to: Some(moved_to), .. } = opened else { panic!("{opened:?}") };
+    assert!(fs::read(moved_to.join("db")).unwrap() == before);
+    assert!(!place.copy().exists());
+}
+
+#[test]
+fn a_marker_of_a_newer_version_is_obeyed() {
+    let state = tempfile::tempdir().unwrap();
+    mark(state.path(), SCHEMA + 1, "making", 0);
+    assert!(matches!(SledStore::open(state.path(), NOW), Err(StoreError::Newer { found: 2, .. })));
+    assert!(!state.path().join("sled").exists());
+}
+
+#[test]
+fn what_can_t_be_read_is_not_taken_for_missing() {
+    let doing = |prepare: fn(&Path)| {
+        let state = tempfile::tempdir().unwrap();
+        prepare(state.path());
+        match SledStore::open(state.path(), NOW) {
+            Err(StoreError::Io { doing, .. }) => doing,
+            _ => "nothing",
+        }
+    };
+    assert_eq!(doing(|state| fs::create_dir(state.join("store.json")).unwrap()), "read");
+    assert_eq!(doing(|state| fs::write(state.join("sled"), "").unwrap()), "open");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    assert!(has_entries(file.path()).is_err());
+    assert!(sync_directory(&file.path().join("in")).is_err());
+}
+
+/// To open it may write to it, so there is a copy first. Here none can be made.
+#[test]
+fn what_looks_odd_is_not_opened_without_a_copy() {
+    let copies = |damage: fn(&Path)| {
+        let state = lived_in();
+        damage(state.path());
+        fs::write(state.path().join("sled.copying"), "").unwrap();
+        match SledStore::open(state.path(), NOW) {
+            Ok((_, opened)) => {
+                assert_eq!(opened, Opened::Existing);
+                false
+            }
+            Err(StoreError::Io { doing, path, .. }) => doing == "remove" && path.ends_with("sled.copying"),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert!(!copies(|_| ()));
+    assert!(copies(|state| fs::remove_file(state.join("store.json")).unwrap()));
+    assert!(copies(|state| cut(&file(state, "db"), 0)));
+    assert!(copies(|state| fs::remove_file(file(state, "snap.")).unwrap()));
+    assert!(copies(|state| cut(&file(state, "snap."), 0)));
+    assert!(copies(|state| fs::remove_file(file(state, "conf")).unwrap()));
+    assert!(copies(|state| cut(&file(state, "conf"), 0)));
+}
+
+#[test]
+fn what_is_acknowledged_is_in_the_files() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(state.path());
+    store.commit(&[put(1, "one")]).unwrap();
+    let killed = tempfile::tempdir().unwrap();
+    fs::create_dir(killed.path().join("sled")).unwrap();
+    for path in [entries(state.path()).unwrap(), entries(&state.path().join("sled")).unwrap()].concat() {
+        if path.is_file() {
+            fs::copy(&path, killed.path().join(path.strip_prefix(state.path()).unwrap())).unwrap();
+        }
+    }
+    let (mut store, opened) = open(killed.path());
+    assert_eq!((opened, store.load().unwrap()), (Opened::Existing, vec![(key(1), b"one".to_vec())]));
+}
+
+#[test]
+fn a_store_is_opened_again_when_its_files_are_gone_and_not_before() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(state.path());
+    fs::remove_file(state.path().join("store.json")).unwrap();
+    store.commit(&[put(1, "one")]).unwrap();
+    assert!(!state.path().join("store.json").exists(), "opening writes it");
+    fs::remove_dir_all(state.path().join("sled")).unwrap();
+    let missing = store.commit(&[put(1, "one")]);
+    assert!(matches!(missing, Err(StoreError::Reset { cause: RecoveryReason::Missing, .. })), "{missing:?}");
+    store.commit(&[put(1, "one")]).unwrap();
+    assert_eq!(store.load().unwrap().len(), 1);
+}
+
+#[test]
+fn a_disk_that_fails_is_not_taken_for_a_damaged_store() {
+    let place = Place { state: "/state".into() };
+    let verdict = |error: sled::Error, free: Option<u64>| match place.fault_of(error, free) {
+        Fault::Damage(damage) => format!("{:?}", damage.cause),
+        Fault::Error(StoreError::Io { source, .. }) => source.kind().to_string(),
+        Fault::Error(error) => error.to_string(),
+    };
+    let io = |kind: io::ErrorKind, text: &str| sled::Error::Io(io::Error::new(kind, text));
+    let corrupt = || sled::Error::ReportableBug("part of the test".to_owned());
+    let room = Some(FREE_BYTES_MIN);
+    let no_such_device = sled::Error::Io(io::Error::from_raw_os_error(6));
+    assert!(verdict(no_such_device, room).contains("uncategorized"));
+    let locked = io(io::ErrorKind::Other, "could not acquire lock on \"db\"");
+    assert!(verdict(locked, room).ends_with("locked"));
+    assert_eq!(verdict(io(io::ErrorKind::StorageFull, "full"), room), "no storage space");
+    assert_eq!(verdict(io(io::ErrorKind::InvalidData, "not a number"), room), "Corrupt");
+    assert_eq!(verdict(corrupt(), room), "Corrupt");
+    assert_eq!(verdict(corrupt(), None), "Corrupt");
+    assert_eq!(verdict(corrupt(), Some(FREE_BYTES_MIN - 1)), "no storage space", "it could not write what it must");
+    assert_eq!(verdict(corrupt(), Some(4096)), "no storage space");
+}
+
+#[test]
+fn a_panic_of_what_is_closed_ends_there() {
+    struct Broken;
+    impl Drop for Broken {
+        fn drop(&mut self) {
+            panic!("part of the test");
+        }
+    }
+    close(Some(Broken));
+}
+
+#[test]
+fn a_commit_beyond_the_bounds_is_a_mistake_of_the_caller() {
+    let is_taken = |changes: Vec<Change>| catch_unwind(|| MemoryStore::new().commit(&changes).unwrap()).is_ok();
+    let one = |key_bytes: usize, value_bytes: usize| vec![(vec![b'k'; key_bytes], Some(vec![0; value_bytes]))];
+    assert!(is_taken(one(1, 0)) && is_taken(one(KEY_BYTES_MAX, VALUE_BYTES_MAX)) && is_taken(vec![(key(1), None)]));
+    assert!(is_taken((0..CHANGES_MAX).map(|ix| put(ix, "x")).collect()));
+    assert!(!is_taken((0..=CHANGES_MAX).map(|ix| put(ix, "x")).collect()));
+    assert!(!is_taken(one(0, 1)) && !is_taken(one(KEY_BYTES_MAX + 1, 1)) && !is_taken(one(1, VALUE_BYTES_MAX + 1)));
+    assert!(!is_taken(vec![(b"\0meta".to_vec(), None)]), "the store's own row");
 }

@@ -201,7 +201,6 @@ impl<O: Os> Inflated<O> {
         match read {
             Ok(0) => self.ended = true,
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if damaged(&error) => {
                 self.ended = true;
                 self.damage = Some(error.to_string());
@@ -213,7 +212,7 @@ impl<O: Os> Inflated<O> {
 }
 
 /// What flate2 reports for bytes that are no gzip, against what the kernel reports for a disk that can't be read.
-fn damaged(error: &io::Error) -> bool {
+pub(super) fn damaged(error: &io::Error) -> bool {
     error.raw_os_error().is_none()
         && matches!(
             error.kind(),

@@ -1,8 +1,11 @@
 //! A compressed incarnation read at any place.
 
+use std::io;
+
 use crate::config::limits::PROOF_BYTES;
 use crate::sim::os::{Errno, Fault, FaultPlan, SimOs};
 use crate::sys::Os;
+use crate::tail::source::damaged;
 use crate::tail::tests::gzip;
 use crate::tail::{Fingerprint, Source};
 
@@ -79,4 +82,26 @@ fn a_disk_that_can_t_be_read_is_an_error_and_no_damage() {
     assert_eq!(source.read_at(&os, 300_000, &mut buffer).unwrap_err().raw_os_error(), Some(5));
     os.disarm();
     assert_eq!(source.damage(), None);
+    assert_eq!(source.read_at(&os, 300_000, &mut buffer).unwrap(), 1000);
+    assert!(buffer == text[300_000..301_000]);
+    // Also what the kernel calls an invalid argument.
+    assert!(!damaged(&io::Error::from_raw_os_error(22)) && damaged(&io::ErrorKind::InvalidInput.into()));
+    assert!(damaged(&io::ErrorKind::UnexpectedEof.into()) && !damaged(&io::ErrorKind::OutOfMemory.into()));
+}
+
+#[test]
+fn a_disk_that_fails_for_a_moment_is_read_on_from_where_it_was() {
+    let text: Vec<u8> = (0..200_000_u32).flat_map(|n| n.wrapping_mul(n).to_le_bytes()).collect();
+    for call in 0..40 {
+        let os = SimOs::new(1);
+        let mut source = source(&os, &[gzip(&text[..400_000]), gzip(&text[400_000..])].concat(), true);
+        os.arm(FaultPlan::at(call, Fault::Errno(Errno::Io)));
+        let mut buffer = vec![0; text.len()];
+        let first = source.read_at(&os, 0, &mut buffer);
+        os.disarm();
+        if first.is_err() {
+            assert_eq!(source.read_at(&os, 0, &mut buffer).unwrap(), text.len(), "{call}");
+        }
+        assert!(buffer == text && source.damage().is_none(), "{call}");
+    }
 }

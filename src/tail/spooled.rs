@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sys::{FileId, Kind, Os, Stat};
 use crate::tail::Fingerprint;
+use crate::tail::generation::ended_early;
 
 /// Most bytes of text in a frame.
 pub const FRAME_TEXT_BYTES: usize = 64 * 1024;
@@ -231,10 +232,19 @@ impl<O: Os> Spooled<O> {
     }
 }
 
+/// Whether the file has all of it. A read that ends where the file doesn't is no proof of anything.
+fn fills<O: Os>(os: &O, file: &O::File, at: u64, buffer: &mut [u8]) -> io::Result<bool> {
+    let n_read = os.read_at(file, at, buffer)?;
+    if n_read < buffer.len() && os.stat_open(file)?.size > at + n_read as u64 {
+        return Err(ended_early());
+    }
+    Ok(n_read == buffer.len())
+}
+
 /// The lengths of the frame at `at`, as stored and as text, if it may be one.
 fn frame_lengths<O: Os>(os: &O, file: &O::File, at: u64, size: u64) -> io::Result<Option<(u32, u32)>> {
     let mut head = [0; HEAD_BYTES];
-    if at + HEAD_BYTES as u64 > size || os.read_at(file, at, &mut head)? < HEAD_BYTES {
+    if !fills(os, file, at, &mut head)? {
         return Ok(None);
     }
     let length = |from: usize| u32::from_le_bytes([head[from], head[from + 1], head[from + 2], head[from + 3]]);
@@ -248,7 +258,7 @@ impl Frame {
     /// `None`: its bytes are not those that were written.
     fn stored<O: Os>(&self, os: &O, file: &O::File, number: u64) -> io::Result<Option<Vec<u8>>> {
         let mut bytes = vec![0; HEAD_BYTES + self.n_stored as usize];
-        if os.read_at(file, self.at, &mut bytes)? < bytes.len() {
+        if !fills(os, file, self.at, &mut bytes)? {
             return Ok(None);
         }
         let crc = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
@@ -288,7 +298,7 @@ impl<O: Os> Opened<O> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::os::SimOs;
+    use crate::sim::os::{Fault, FaultPlan, SimOs};
     use crate::sys::Create;
     use proptest::prelude::*;
 
@@ -407,6 +417,68 @@ mod tests {
         let range = (Some(100 + from as u64), Some(100 + to as u64));
         assert_eq!((damage[0].start, damage[0].end), range);
         assert_eq!((damage.len(), damage[1].why.as_str()), (2, "a torn gzip"));
+    }
+
+    #[test]
+    fn a_head_of_lengths_that_no_frame_has_ends_the_text() {
+        for (n_stored, n_text, is_frame) in
+            [(1_u32, 5_u32, true), (0, 5, false), (70_000, 5, false), (1, 70_000, false)]
+        {
+            let mut bytes = [n_stored.to_le_bytes(), n_text.to_le_bytes(), [0; 4]].concat();
+            bytes.resize(bytes.len() + n_stored as usize, 0);
+            // Only if that is taken for a damaged frame does this one stand at its place.
+            append_frame(7, 100 + u64::from(n_text), b"text", &mut bytes);
+            let (found, damage) = read(&mut spooled(&put(&bytes), 0), 1 << 20);
+            assert_eq!(found, if is_frame { &b"\0\0\0\0\0text"[..] } else { b"" }, "{n_stored} {n_text}");
+            assert!(!damage.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_a_power_loss_left_behind_the_last_whole_frame_is_no_text() {
+        let text = text(FRAME_TEXT_BYTES * 3);
+        let (mut bytes, mut ends) = (Vec::new(), vec![0]);
+        for (ix, frame) in text.chunks(FRAME_TEXT_BYTES).enumerate() {
+            append_frame(7, (100 + ix * FRAME_TEXT_BYTES) as u64, frame, &mut bytes);
+            ends.push(bytes.len());
+        }
+        for n_whole in 0..=3 {
+            let mut torn = bytes.clone();
+            // Their lengths reached the disk, and nothing else of them.
+            (n_whole..3).for_each(|ix| torn[ends[ix] + 8..ends[ix + 1]].fill(0));
+            let whole = &text[..n_whole * FRAME_TEXT_BYTES];
+            let (found, damage) = read(&mut spooled(&put(&torn), 0), 1 << 20);
+            assert!(found == whole, "{n_whole}");
+            assert_eq!((damage.len(), damage[0].start), (1, Some(100 + whole.len() as u64)));
+        }
+    }
+
+    #[test]
+    fn a_read_that_ends_before_the_file_does_is_not_the_end_of_the_copy() {
+        let text = text(FRAME_TEXT_BYTES * 2);
+        let bytes = file(&text, None);
+        for call in 0..5 {
+            for n_bytes in [0, 5] {
+                let os = put(&bytes);
+                let mut spooled = spooled(&os, 100 + text.len() as u64);
+                os.arm(FaultPlan::at(call, Fault::ShortRead(n_bytes)));
+                let mut buffer = vec![0; 1 << 20];
+                let first = spooled.read_at(100, &mut buffer);
+                assert!(first.is_err() || first.unwrap() == text.len(), "{call}");
+                assert_eq!(read(&mut spooled, 1 << 20), (text.clone(), vec![]), "{call}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_cut_while_it_is_read_reads_as_nuls() {
+        let text = text(1_000);
+        let os = put(&file(&text, None));
+        let mut spooled = spooled(&os, 1_100);
+        assert!(spooled.is_whole().unwrap());
+        os.truncate(&os.open_output(PATH.as_ref(), 0o600, Create::Never).unwrap(), 20).unwrap();
+        let (found, damage) = read(&mut spooled, 100);
+        assert_eq!((found, damage.len()), (vec![0; 1_000], 1));
     }
 
     proptest! {

@@ -118,6 +118,8 @@ fn shorten<O: Os>(os: &O, log_path: &Path, known: &Through) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::os::{Crash, Errno, Fault, FaultPlan, SimOs};
+    use crate::sim::random::Random;
     use crate::sys::Create;
     use crate::sys::unix::Unix;
 
@@ -158,5 +160,60 @@ mod tests {
         pruned.note(&Unix, &web, newest + 1).unwrap();
         Unix.truncate(&file, Unix.stat_open(&file).unwrap().size - 3).unwrap();
         assert_eq!(load(&Unix, place.path()).unwrap()["web.log"], newest);
+    }
+
+    fn disk() -> (SimOs, PathBuf) {
+        let os = SimOs::new(1);
+        os.engine_mkdir(Path::new("/out").join(DIRECTORY)).unwrap();
+        os.settle("/");
+        (os, PathBuf::from("/out"))
+    }
+
+    #[test]
+    fn a_note_is_on_the_disk_when_it_is_written_and_written_once() {
+        for seed in 0..8 {
+            let (os, log_path) = disk();
+            let pruned = Pruned::new(&log_path);
+            pruned.note(&os, &log_path.join("web.log"), 7).unwrap();
+            let size = os.stat(&path(&log_path)).unwrap().size;
+            pruned.note(&os, &log_path.join("web.log"), 7).unwrap();
+            assert_eq!(os.stat(&path(&log_path)).unwrap().size, size);
+            os.crash(Crash::Power, &mut Random::new(seed));
+            assert_eq!(load(&os.restart(), &log_path).unwrap()["web.log"], 7);
+        }
+    }
+
+    #[test]
+    fn whatever_fails_is_told_and_loses_no_note() {
+        for call in 0.. {
+            let (os, log_path) = disk();
+            let web = log_path.join("web.log");
+            Pruned::new(&log_path).note(&os, &web, 5).unwrap();
+            let file = os.engine_open(path(&log_path)).unwrap();
+            os.engine_append(&file, &vec![b'x'; JOURNAL_BYTES_MAX as usize]);
+            os.arm(FaultPlan::at(call, Fault::Errno(Errno::Io)));
+            let noted = Pruned::new(&log_path).note(&os, &web, 9);
+            let n_calls = os.calls().len() as u64;
+            os.disarm();
+            let through = load(&os, &log_path).unwrap()["web.log"];
+            if call >= n_calls {
+                assert_eq!((noted.unwrap(), through), ((), 9));
+                return;
+            }
+            assert!(noted.is_err() && through >= 5, "call {call} of {n_calls}: {noted:?}, {through}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_can_t_be_read_whole_is_no_empty_one() {
+        let (os, log_path) = disk();
+        Pruned::new(&log_path).note(&os, &log_path.join("web.log"), 5).unwrap();
+        let unread = |call: u64, fault: Fault| {
+            os.arm(FaultPlan::at(call, fault));
+            load(&os, &log_path).is_err()
+        };
+        // Calls: open of the shorter one, open, stat, read.
+        assert!((0..4).all(|call| unread(call, Fault::Errno(Errno::Io))));
+        assert!(unread(3, Fault::ShortRead(9)));
     }
 }

@@ -58,3 +58,16 @@ pub const KINDS: [SinkKind; 2] = [
 pub fn kind(name: &str) -> Option<&'static SinkKind> {
     KINDS.iter().find(|kind| kind.name == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_found_by_its_name() {
+        for known in &KINDS {
+            assert_eq!(kind(known.name).map(|found| found.name), Some(known.name));
+        }
+        assert!(kind("").is_none());
+    }
+}

@@ -67,7 +67,7 @@ impl Stash {
     /// The output has a line that was open while some of these came. It may have ended before them then, in bytes that a
     /// power loss took, so it tells only of those before its beginning.
     pub fn drop_before_open(&mut self) {
-        let Some(at) = self.open_from.filter(|at| *at < self.bytes.len()) else {
+        let Some(at) = self.open_from else {
             return self.drop_all();
         };
         self.bytes.drain(..at);
@@ -120,7 +120,9 @@ mod tests {
     #[test]
     fn the_torn_record_comes_first() {
         let mut stash = kept(&[b"one\n"]);
+        assert!(!stash.has_torn());
         stash.keep_torn(b"torn\n", 2);
+        assert!(stash.has_torn());
         stash.keep(b"two\n");
         let Rest { bytes, ends, already } = stash.take(true);
         assert_eq!((bytes, ends, already), (b"torn\none\ntwo\n".to_vec(), vec![5, 9, 13], 2));
@@ -151,6 +153,17 @@ mod tests {
         stash = kept(&[b"one\n"]);
         stash.drop_before_open();
         assert!(stash.is_empty(), "no line was open");
+    }
+
+    #[test]
+    fn a_line_is_still_open_when_all_before_it_goes() {
+        let mut stash = kept(&[b"before\n"]);
+        stash.note_open(true);
+        stash.drop_all();
+        assert!(stash.is_empty());
+        stash.keep(b"meanwhile\n");
+        stash.drop_before_open();
+        assert_eq!(stash.take(false).bytes, b"meanwhile\n");
     }
 
     #[test]

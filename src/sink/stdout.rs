@@ -107,3 +107,77 @@ impl Transport for StdoutTransport {
         self.closed.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::file::{At, Setting, Value};
+    use crate::config::sink_options::SinkTable;
+
+    fn look(format: Option<&str>) -> Look {
+        let at = At { file: "c.toml".into(), line: 1 };
+        let setting =
+            |text: &str| Setting { key: "format".to_owned(), value: Value::Text(text.to_owned()), at: at.clone() };
+        let table =
+            SinkTable { name: "out".to_owned(), at: at.clone(), settings: format.into_iter().map(setting).collect() };
+        let made = target(&Options::new(&table, OPTIONS.iter(), Path::new("/")).unwrap()).unwrap();
+        assert_eq!((made.window_max, made.target.place().as_str()), (Some(1), "standard output"));
+        made.look
+    }
+
+    #[test]
+    fn each_format_has_its_look() {
+        assert!(matches!(look(None), Look::Text(_)) && matches!(look(Some("text")), Look::Text(_)));
+        assert!(matches!(look(Some("json")), Look::Json(fields) if fields.len() == FIELDS.len()));
+        assert!(matches!(look(Some("logfmt")), Look::Logfmt(fields) if fields.len() == FIELDS.len()));
+    }
+
+    /// Standard output of somebody, who may have gone.
+    #[derive(Clone, Default)]
+    struct Pipe(Arc<Mutex<(Vec<u8>, Option<io::ErrorKind>)>>);
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let (written, failing) = &mut *self.0.lock().unwrap();
+            match failing {
+                Some(kind) => Err((*kind).into()),
+                None => written.write(bytes),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_sent_is_written_and_answered_and_a_closed_pipe_is_known() {
+        let (inbox, pipe) = (Inbox::new(), Pipe::default());
+        let mut transport = StdoutTransport::start(inbox.clone(), pipe.clone());
+        let mut answer = |key: BatchKey, failing: Option<io::ErrorKind>| {
+            pipe.0.lock().unwrap().1 = failing;
+            transport.send(Request { key, id: String::new(), body: "a\nb\n".into(), n_records: 2 });
+            // A wake may still be that of an answer before.
+            let polled = (0..4).find_map(|_| {
+                let polled = transport.poll();
+                if polled.is_none() {
+                    inbox.wait(Duration::from_secs(5));
+                }
+                polled
+            });
+            let (answered, answer) = polled.unwrap();
+            assert_eq!(answered, key);
+            (answer, transport.is_closed())
+        };
+        assert_eq!(answer(1, None), (Answer::Accepted, false));
+        let (full, is_closed) = answer(2, Some(io::ErrorKind::StorageFull));
+        assert!(matches!(full, Answer::Later { .. }) && !is_closed);
+        let (gone, is_closed) = answer(3, Some(io::ErrorKind::BrokenPipe));
+        assert!(matches!(gone, Answer::Later { .. }) && is_closed);
+        assert_eq!(pipe.0.lock().unwrap().0, b"a\nb\n");
+    }
+}

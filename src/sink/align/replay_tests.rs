@@ -154,6 +154,53 @@ fn pages_of_zeros_are_written_again_only_after_a_power_loss_and_in_the_current_f
     assert_eq!(told(&[b"one\n\0X\0\nthree\n"], zeroed), ending("one\n\0X\0\nthree\n", 4, 0));
 }
 
+/// The engine may have lost the source of what became zeros. Where each line has its time, one that stands behind them is
+/// no other.
+#[test]
+fn a_record_that_stands_behind_zeros_is_not_written_over_them() {
+    let told = |parts: &[&[u8]], tells_apart: bool, source: &[&str]| {
+        let (os, mut output) = output(&[&parts.concat()]);
+        let mut replay = Replay::new(existing(&os, &output, None), Repair::ZeroedPages);
+        replay.tells_apart = tells_apart;
+        let ending = hold(&os, &mut output, &mut replay, source);
+        (ending.text.replace('\0', "0"), ending.unmatched_bytes, ending.repaired_bytes)
+    };
+    let parts = [&b"1 a\n"[..], &[0; 8], b"4 d\n5 e\n"];
+    let kept =
+        |text: &str, unmatched_bytes: u64, repaired_bytes: u64| (text.to_owned(), unmatched_bytes, repaired_bytes);
+    let source = ["1 a\n", "4 d\n", "5 e\n", "6 f\n"];
+    assert_eq!(told(&parts, true, &source), kept("1 a\n000000004 d\n5 e\n6 f\n", 8, 0));
+    assert_eq!(told(&parts, false, &source), kept("1 a\n4 d\n5 e\n4 d\n5 e\n6 f\n", 8, 8));
+    let found = told(&parts, true, &["1 a\n", "2 b\n", "4 d\n", "5 e\n"]);
+    assert_eq!(found, kept("1 a\n2 b\n00004 d\n5 e\n", 4, 4));
+    let twice = [&b"1 a\n"[..], &[0; 8], b"4 d\n", &[0; 4], b"6 f\n"];
+    assert_eq!(told(&twice, true, &["1 a\n", "4 d\n", "6 f\n"]), kept("1 a\n000000004 d\n00006 f\n", 12, 0));
+    // A trace of it says that it stood here.
+    let traced = [&b"1 a\n2\0b\n2 b\n"[..]];
+    assert_eq!(told(&traced, true, &["1 a\n", "2 b\n"]), kept("1 a\n2 b\n2 b\n", 4, 4));
+    // Others between them, and too many.
+    let (few, many) = ("x\n".repeat(10_000), "x\n".repeat(40_000));
+    let (_, unmatched_bytes, repaired_bytes) = told(&[&[0; 8], few.as_bytes(), b"4 d\n"], true, &["4 d\n"]);
+    assert_eq!((unmatched_bytes, repaired_bytes), (20_008, 0));
+    let (_, _, repaired_bytes) = told(&[&[0; 8], many.as_bytes(), b"4 d\n"], true, &["4 d\n"]);
+    assert_eq!(repaired_bytes, 4);
+}
+
+#[test]
+fn zeros_are_taken_for_another_shape_only_where_it_left_a_trace() {
+    let mended = |text: &[u8], other: &[u8]| {
+        let (os, out) = output(&[text]);
+        let mut replay = Replay::new(existing(&os, &out, None), Repair::ZeroedPages);
+        let offered = Offered { record: b"new\n", others: &[other], fresh: b"new\n", was_open: false };
+        replay.offer(&os, &out, offered).unwrap();
+        String::from_utf8(os.engine_read(PATH).unwrap()).unwrap().replace('\0', "0")
+    };
+    assert_eq!(mended(b"\0\0\0\0 x\n", b"time x\n"), "time x\n");
+    assert_eq!(mended(b"\0\0\0\0\0\0\0", b"time x\n"), "new\n000");
+    assert_eq!(mended(b"n\0\0\0 x\n", b"nine x\n"), "new\n x\n");
+    assert_eq!(mended(b"\0\0\0\0 x", b"time x\n"), "new\n x", "a torn one");
+}
+
 #[test]
 fn a_repair_goes_on_after_short_writes() {
     let (os, mut output) = output(&[b"one\n\0\0\0\0\0\0\0\0\0\0\0\0"]);
@@ -226,6 +273,29 @@ fn a_record_is_found_in_another_shape_and_written_in_the_present_one() {
     assert_eq!(replay.offer(&os, &out, offered(b"2\n")).unwrap(), Offer::Stashed);
     let rest = replay.finish(&os, &out).unwrap();
     assert_eq!((&rest.bytes[..], rest.already), (&b"[two]\n"[..], 3));
+}
+
+#[test]
+fn a_line_that_was_open_tells_only_of_those_before_its_beginning() {
+    let (os, out) = output(&[b"open\n"]);
+    let missing = |open: &[usize]| {
+        let mut replay = Replay::new(existing(&os, &out, None), Repair::Never);
+        for (ix, n_open) in open.iter().enumerate() {
+            let record = format!("{ix}\n");
+            assert_eq!(replay.offer(&os, &out, Offered::from(record.as_bytes())).unwrap(), Offer::Stashed);
+            assert!(!replay.note_open(*n_open), "none has ended");
+            replay.line_is_over();
+        }
+        let was_open = replay.note_open(0);
+        assert_eq!(replay.note_open(0), was_open, "until the line is over");
+        let offered = Offered { was_open, ..Offered::from(&b"open\n"[..]) };
+        assert_eq!(replay.offer(&os, &out, offered).unwrap(), Offer::Present);
+        replay.line_is_over();
+        assert!(!replay.note_open(0));
+        String::from_utf8(replay.finish(&os, &out).unwrap().bytes).unwrap()
+    };
+    assert_eq!(missing(&[0, 0, 0]), "", "they were there before it");
+    assert_eq!(missing(&[0, 1, 1, 1]), "2\n3\n");
 }
 
 #[test]

@@ -367,6 +367,17 @@ mod tests {
         }
     }
 
+    /// Its length is a number here, for copies outlast the version that wrote them.
+    #[test]
+    fn the_longest_frame_that_can_t_be_compressed_is_read() {
+        let text: Vec<u8> = (0..8_192).flat_map(|seed| twox_hash::XxHash64::oneshot(seed, b"").to_le_bytes()).collect();
+        let mut bytes = Vec::new();
+        append_frame(7, 100, &text, &mut bytes);
+        assert!(text.len() == 65_536 && bytes.len() > 65_536);
+        let (found, _) = read(&mut spooled(&put(&bytes), 0), 1 << 20);
+        assert!(found == text);
+    }
+
     #[test]
     fn a_copy_that_was_cut_off_ends_at_its_last_whole_frame() {
         let text = text(FRAME_TEXT_BYTES * 2 + 17);

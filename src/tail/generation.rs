@@ -251,6 +251,7 @@ impl<O: Os> Generation<O> {
             buffer.resize(wanted, 0);
         }
         let read = self.source.read_at(os, self.offset, &mut buffer[..wanted])?;
+        self.source.check_short(os, self.offset + read as u64, read < wanted)?;
         Ok(0..read)
     }
 }

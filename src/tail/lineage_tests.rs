@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::limits::{DRAINED_HEADS_MAX, LINE_BYTES_MAX, QUANTUM_BYTES};
-use crate::sim::os::Errno;
+use crate::sim::os::{Errno, Fault, FaultPlan};
 use crate::tail::tests::{DIRECTORY, LOG, Log, gzip, head_of, told_at_every_call};
 use crate::tail::{Chunk, Fingerprint, Lineage, Look};
 
@@ -306,10 +306,18 @@ fn the_rest_of_a_log_is_the_line_without_an_end() {
     assert_eq!(log.lineage.read(&log.os, &mut buffer).unwrap(), Chunk::Quiet { rest: 3 });
     log.write("?");
     assert_eq!(log.lineage.read(&log.os, &mut buffer).unwrap(), Chunk::Quiet { rest: 4 });
+    log.os.arm(FaultPlan::at(0, Fault::ShortRead(2)));
+    assert!(log.lineage.rest(&log.os, &mut buffer, 4).is_err(), "a part of it is no record");
+    log.os.disarm();
     let (offset, range) = log.lineage.rest(&log.os, &mut buffer, 3).unwrap();
     assert_eq!((offset, &buffer[range]), (4, &b"two"[..]));
     log.write("\n");
     assert_eq!(log.read(), "two?\n");
+    log.write("three");
+    assert_eq!(log.lineage.read(&log.os, &mut buffer).unwrap(), Chunk::Quiet { rest: 5 });
+    log.os.engine_truncate(&log.os.engine_open(LOG).unwrap(), 11);
+    let (offset, range) = log.lineage.rest(&log.os, &mut buffer, 5).unwrap();
+    assert_eq!((offset, &buffer[range]), (9, &b"th"[..]), "it was cut meanwhile");
 }
 
 #[test]

@@ -97,7 +97,7 @@ impl Inbox {
 
     /// Something may have changed in the container directory of this name.
     pub fn hint(&self, directory: &OsStr) {
-        self.followers.iter().for_each(|follower| follower.hint(directory));
+        self.hint_followers(directory);
         self.leave(|hints| {
             if hints.rescan || hints.directories.contains(directory) {
                 return;
@@ -109,6 +109,11 @@ impl Inbox {
                 hints.directories.clear();
             }
         });
+    }
+
+    /// The same, for the others who read it only.
+    pub fn hint_followers(&self, directory: &OsStr) {
+        self.followers.iter().for_each(|follower| follower.hint(directory));
     }
 
     /// From now on, whatever changes in the container directory of this name is hinted. Told to followers only: the agent
@@ -225,6 +230,28 @@ mod tests {
         assert_eq!(hints.directories, HashSet::from(["aa".into(), "bb".into()]));
         assert!(hints.root && !hints.rescan && !hints.stop && !hints.woken);
         assert!(inbox.wait(Duration::ZERO).is_empty());
+    }
+
+    #[test]
+    fn followers_know_what_is_watched_and_hear_when_it_is_not() {
+        let follower = Inbox::new();
+        let (inbox, watched) = (Inbox::followed_by(vec![follower.clone()]), follower.what_is_watched());
+        let ids = [format!("{:064x}", 7), format!("{:064x}", 8)];
+        ids.iter().for_each(|id| inbox.watched(OsStr::new(id)));
+        assert!(ids.iter().all(|id| watched.contains(id)) && !watched.contains("a name that is no id"));
+        assert!(follower.wait(Duration::ZERO).is_empty(), "that it is watched is no reason to look");
+
+        inbox.unwatched(OsStr::new(&ids[0]));
+        inbox.unwatched(OsStr::new(&format!("{:064x}", 9)));
+        assert!(!watched.contains(&ids[0]) && watched.contains(&ids[1]));
+        assert_eq!(follower.wait(LONG).directories, HashSet::from([OsString::from(&ids[0])]));
+
+        inbox.hint_followers(OsStr::new(&ids[1]));
+        assert_eq!(follower.wait(LONG).directories, HashSet::from([OsString::from(&ids[1])]));
+        assert!(inbox.wait(Duration::ZERO).is_empty());
+
+        inbox.nothing_watched();
+        assert!(follower.wait(LONG).rescan && !watched.contains(&ids[1]));
     }
 
     #[test]

@@ -76,6 +76,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let now_looks = log.and_then(|stat| looks(Signature::of(&self.os, &directory), Resting::of(&stat)));
         if now_looks != Some(*before) {
             self.at_rest.remove(&ix);
+            self.watcher.missed(&directory);
             return false;
         }
         self.timetable.set(ix, tick(now + SWEEP_PERIOD));

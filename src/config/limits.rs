@@ -89,6 +89,9 @@ pub const JOURNAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// A full sweep of 5,000 costs 40 ms, too dear for every second.
 pub const SWEEP_PERIOD: Duration = Duration::from_secs(30);
 
+/// How often a sink looks at a log that is watched: the agent's sweeps tell it what no event did.
+pub const SWEEP_PERIOD_WATCHED: Duration = Duration::from_secs(10 * 60);
+
 /// All outputs are asked for segments to compress or prune once in this time when age or the total bounds them, or when
 /// something failed. A rotation asks for its own output at once.
 pub const TIDY_PERIOD: Duration = Duration::from_secs(60);

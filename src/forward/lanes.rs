@@ -8,7 +8,7 @@ use crate::agent::container::Facts;
 use crate::agent::inbox::Hints;
 use crate::agent::schedule::retry_pause;
 use crate::checkpoint::commit::Committer;
-use crate::config::limits::{POLL_MAX, SWEEP_PERIOD, UNWATCHED_PERIOD};
+use crate::config::limits::{POLL_MAX, SWEEP_PERIOD_WATCHED, UNWATCHED_PERIOD};
 use crate::forward::cursor::{Cursor, Met, Went};
 use crate::forward::mark::Mark;
 use crate::forward::rows::LaneRow;
@@ -297,7 +297,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         let pause = if is_read && now < slot.moved_at + COOLS_AFTER {
             POLL_MAX
         } else if slot.watched && is_known && !slot.leaving && !slot.cursor.has_open_line() {
-            SWEEP_PERIOD
+            SWEEP_PERIOD_WATCHED
         } else {
             UNWATCHED_PERIOD
         };

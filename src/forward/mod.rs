@@ -132,7 +132,8 @@ pub struct Forwarder<O: Os, C: Committer<O>, T: Transport> {
     /// Of what makes records: batches sealed under another one are sealed anew.
     settings_hash: u64,
     delivery: Delivery,
-    slots: BTreeMap<LaneId, Slot<O>>,
+    /// Boxed: nodes of a tree that only grows at its end are half empty.
+    slots: BTreeMap<LaneId, Box<Slot<O>>>,
     by_id: HashMap<String, LaneId>,
     next_lane: LaneId,
     due: BTreeSet<(Duration, LaneId)>,
@@ -283,7 +284,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         }
         let away = self.delivery.circuit().state() != CircuitState::Closed;
         let tried_in_vain = away && self.delivery.n_in_flight() == 0;
-        let quiet = self.restoring.is_none() && self.slots.values().all(Slot::is_quiet_for_end);
+        let quiet = self.restoring.is_none() && self.slots.values().all(|slot| slot.is_quiet_for_end());
         let empty = self.delivery.is_empty() && self.retired.is_empty() && self.losses.is_empty();
         (self.root_listed || self.slots.is_empty())
             && self.root_looked_at >= self.stopped_at

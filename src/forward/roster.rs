@@ -157,7 +157,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             leaving: false,
         };
         self.by_id.insert(id.to_owned(), lane);
-        self.slots.insert(lane, slot);
+        self.slots.insert(lane, Box::new(slot));
         self.due.insert((now, lane));
     }
 

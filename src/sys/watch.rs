@@ -41,6 +41,8 @@ pub trait Watcher {
     fn watch(&mut self, directory: &Path) -> Result<(), WatchRefused>;
     /// Also for a directory that is gone, and for one that was never watched.
     fn unwatch(&mut self, directory: &Path);
+    /// Something changed in it and nothing was heard of that: others who rely on hints are told.
+    fn missed(&mut self, _directory: &Path) {}
     /// Why everything is polled, if it is.
     fn poll_reason(&self) -> Option<&str>;
 }
@@ -149,6 +151,12 @@ impl Watcher for Watch {
             let real = lock(root).real_path(directory);
             notify.unwatch(&real).is_ok()
         });
+    }
+
+    fn missed(&mut self, directory: &Path) {
+        if let Watch::On(Inotify { inbox, .. }) = self {
+            inbox.hint_followers(directory.file_name().unwrap_or_default());
+        }
     }
 
     fn poll_reason(&self) -> Option<&str> {

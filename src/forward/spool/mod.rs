@@ -188,7 +188,8 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
     fn mind_descriptors(&mut self, now: Duration) {
         let too_many = |slot: &crate::forward::lanes::Slot<O>| slot.cursor.n_descriptors() > GENERATIONS_HELD_MAX;
         let minded = self.minded.iter().copied();
-        let lanes: Vec<LaneId> = minded.filter(|lane| self.slots.get(lane).is_some_and(too_many)).collect();
+        let lanes: Vec<LaneId> =
+            minded.filter(|lane| self.slots.get(lane).is_some_and(|slot| too_many(slot))).collect();
         for lane in lanes {
             let spools = self.parts.settings.on_overflow == OnOverflow::Spool && self.spool.n_failures <= TRIES_MAX;
             let is_on_its_way = spools && (self.spool.job.is_some() || self.begin_copy(lane, now).unwrap_or(false));

@@ -276,6 +276,23 @@ fn one_bad_record_is_put_aside_and_all_others_arrive() {
 }
 
 #[test]
+fn a_watched_log_costs_nothing_until_something_is_hinted() {
+    let mut world = ForwardWorld::new(EngineKind::V20, 4, Moods::WELL);
+    let id = world.run("web", Options::default());
+    world.say(&id, 3, 20, "");
+    let looks = |world: &ForwardWorld| world.os.calls().iter().filter(|call| **call == "stat_open").count();
+    world.os.arm(FaultPlan::none());
+    world.turns(3_000);
+    assert!(looks(&world) > 0, "as long as more may come");
+    world.os.arm(FaultPlan::none());
+    world.turns(6_000);
+    assert_eq!(looks(&world), 0, "30 seconds of silence");
+    world.say(&id, 1, 20, "news");
+    world.turns(600);
+    assert!(world.receiver.records().iter().any(|(_, _, line)| line.contains("news")));
+}
+
+#[test]
 fn deleted_logs_are_held_until_they_are_delivered_and_shed_over_the_budget() {
     let gone = Moods { trouble_percent: 100, ..Moods::WELL };
     for (held_max, is_lost) in [(1 << 30, false), (20_000, true)] {

@@ -9,7 +9,7 @@ use crate::checkpoint::commit::{CommitError, Committer, Item, Outcome};
 use crate::checkpoint::{Row, codec};
 use crate::config::Durability;
 use crate::config::labels;
-use crate::config::limits::{COMMIT_PERIOD, LADDER_SPAN, LOSSES_PENDING_MAX};
+use crate::config::limits::{COMMIT_BYTES_MAX, COMMIT_ITEMS_MAX, COMMIT_PERIOD, LADDER_SPAN, LOSSES_PENDING_MAX};
 use crate::loss::Loss;
 use crate::sink::journal::Note;
 use crate::sink::tidy::{Chore, Tidier};
@@ -20,8 +20,6 @@ use crate::sys::watch::Watcher;
 pub const FIRST_LISTING_KEY: &[u8] = b"agent/first-listing";
 /// Items without a container of their own.
 const NOBODY: &str = "";
-/// Containers in one job: a first start on a large host goes in several.
-const ITEMS_MAX: usize = 256;
 
 impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     /// Starts a commit when something waits for one, and once a second for the rest.
@@ -33,38 +31,56 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let read_all = self.mode == Mode::Backfill && self.hot_moved_at < now;
         let periodic = self.stopping || read_all || now >= self.committed_at + COMMIT_PERIOD;
         let mut items = Vec::new();
-        let wanting: Vec<usize> = self.wanting.iter().copied().collect();
-        for ix in wanting {
-            if items.len() >= ITEMS_MAX {
+        let mut bytes = 0;
+        // One that is cut short goes on as soon as this is stored: the next second begins when all had their turn.
+        let mut goes_on_from = None;
+        let (waiting, others) = self.next_to_commit(periodic, now);
+        for (n, ix) in waiting.iter().chain(&others).copied().enumerate() {
+            if items.len() >= COMMIT_ITEMS_MAX || bytes >= COMMIT_BYTES_MAX {
+                goes_on_from = Some(if n < waiting.len() { self.round_from } else { ix });
                 break;
             }
-            let Some(slot) = self.slots.get(&ix) else {
-                self.wanting.remove(&ix);
-                continue;
-            };
-            if now < slot.retry_at {
-                continue;
-            }
-            if slot.leaving {
-                self.wanting.remove(&ix);
-                items.push(self.removal(ix));
-            } else if !slot.container.wants_commit() {
-                self.wanting.remove(&ix);
-            } else if periodic || slot.container.waits_for_commit() {
-                self.wanting.remove(&ix);
-                items.extend(self.item(ix, now));
-            }
+            self.wanting.remove(&ix);
+            let item = if self.slots[&ix].leaving { Some(self.removal(ix)) } else { self.item(ix, now) };
+            bytes += item.as_ref().map_or(0, changed_bytes);
+            items.extend(item);
         }
         items.extend(self.listing_item());
         items.extend(self.absence_items());
+        if periodic {
+            // Also when those that want one can't have it yet: they are asked again in a second, and not without a pause.
+            let is_over = goes_on_from.is_none() && (self.round_from == 0 || !items.is_empty());
+            if is_over && (!items.is_empty() || !self.wanting.is_empty()) {
+                self.committed_at = now;
+            }
+            self.round_from = goes_on_from.unwrap_or(0);
+        }
         if items.is_empty() {
             return;
         }
-        if periodic {
-            self.committed_at = now;
-        }
         self.commit_began_at = now;
         self.committer.submit(items);
+    }
+
+    /// Those that wait for it first. Of the others each has its turn before any has a second one, however many they are.
+    fn next_to_commit(&mut self, periodic: bool, now: Duration) -> (Vec<usize>, Vec<usize>) {
+        let mut waiting = Vec::new();
+        let mut others = Vec::new();
+        self.wanting.retain(|ix| {
+            let Some(slot) = self.slots.get(ix).filter(|slot| slot.leaving || slot.container.wants_commit()) else {
+                return false;
+            };
+            if now < slot.retry_at {
+                return true;
+            }
+            if slot.leaving || slot.container.waits_for_commit() {
+                waiting.push(*ix);
+            } else if periodic && *ix >= self.round_from {
+                others.push(*ix);
+            }
+            true
+        });
+        (waiting, others)
     }
 
     fn item(&mut self, ix: usize, now: Duration) -> Option<Item<O>> {
@@ -321,4 +337,8 @@ pub(super) fn merge_loss(losses: &mut Vec<Loss>, loss: Loss) {
     if losses.len() < LOSSES_PENDING_MAX * 4 {
         losses.push(loss);
     }
+}
+
+fn changed_bytes<O: Os>(item: &Item<O>) -> usize {
+    item.changes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum()
 }

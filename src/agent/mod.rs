@@ -189,6 +189,8 @@ pub struct Agent<O: Os, C: Committer<O>, T: Tidier, W: Watcher> {
     /// Containers of the first listing that couldn't be looked at then.
     first_unread: std::collections::HashSet<String>,
     committed_at: Duration,
+    /// Where the commit that comes once a second goes on, if it didn't take all.
+    round_from: usize,
     commit_retry_at: Duration,
     n_commit_failures: u32,
     commit_began_at: Duration,
@@ -272,6 +274,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             awaited: HashMap::new(),
             first_unread: std::collections::HashSet::new(),
             committed_at: now,
+            round_from: 0,
             commit_retry_at: Duration::ZERO,
             n_commit_failures: 0,
             commit_began_at: now,

@@ -1,6 +1,8 @@
 //! Joins Docker's 16 KiB fragments into records.
 //! Knows nothing of files: a message may start in one incarnation and end in the next.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::config::limits::PIECE_RAW_BYTES;
@@ -27,8 +29,9 @@ impl Unfinished {
 pub struct Chain {
     pub stream: Stream,
     pub time: Timestamp,
-    /// What came and has not been emitted; at most `max_line_bytes`.
-    pub text: Vec<u8>,
+    /// What came and has not been emitted; at most `max_line_bytes`. The rungs that tell of the line share it: it is only
+    /// copied when more comes behind one.
+    pub text: Arc<Vec<u8>>,
     pub attrs: Option<Vec<u8>>,
 }
 
@@ -132,17 +135,18 @@ impl Assembler {
             self.unfinished.chains.push(Chain {
                 stream: entry.stream,
                 time: entry.time,
-                text: Vec::new(),
+                text: Arc::default(),
                 attrs: entry.attrs.map(<[u8]>::to_vec),
             });
             self.unfinished.chains.len() - 1
         });
         let chain = &mut self.unfinished.chains[ix];
-        chain.text.extend_from_slice(body);
-        while chain.text.len() > bytes_max {
-            let at = split_point(&chain.text, bytes_max);
-            emit(view(chain.stream, chain.time, &chain.text[..at], chain.attrs.as_deref(), &[]));
-            chain.text.drain(..at);
+        let text = Arc::make_mut(&mut chain.text);
+        text.extend_from_slice(body);
+        while text.len() > bytes_max {
+            let at = split_point(text, bytes_max);
+            emit(view(chain.stream, chain.time, &text[..at], chain.attrs.as_deref(), &[]));
+            text.drain(..at);
             self.counted.split += 1;
         }
         if ends {

@@ -247,7 +247,7 @@ mod tests {
         let chain = crate::assemble::Chain {
             stream: crate::decode::Stream::Stdout,
             time: crate::decode::Timestamp::parse(b"2026-11-25T16:00:01Z").expect("a time"),
-            text: vec![b'a'; BLOB_BYTES_MAX],
+            text: vec![b'a'; BLOB_BYTES_MAX].into(),
             attrs: None,
         };
         let mut ladder = Ladder::default();

@@ -61,6 +61,11 @@ pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 /// longest row takes some 260.
 pub const COMMIT_CHANGES_MAX: usize = 256;
 
+/// Containers in one job of the commit thread, and bytes of their rows: a first start on a large host goes in several, and so do a
+/// hundred rows with long unfinished lines, which are copied on their way into the store.
+pub const COMMIT_ITEMS_MAX: usize = 256;
+pub const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Bytes of unfinished and owed lines in one ladder: beyond it older rungs that carry some go before their age. A row
 /// is written whole at each commit.
 pub const BLOB_BYTES_MAX: usize = 192 * 1024;

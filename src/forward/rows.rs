@@ -218,7 +218,7 @@ mod tests {
         let chain = Chain {
             stream: Stream::Stdout,
             time: Timestamp::parse(b"2026-11-25T16:00:01Z").unwrap(),
-            text: vec![b'x'; n_bytes],
+            text: vec![b'x'; n_bytes].into(),
             attrs: None,
         };
         let unfinished = Unfinished { chains: vec![chain], ended: Vec::new() };

@@ -8,6 +8,8 @@ pub mod oracle;
 #[allow(dead_code, reason = "whole machines: no story needs all of them")]
 pub mod os;
 pub mod random;
+#[cfg(test)]
+mod rounds;
 pub mod scenarios;
 pub mod seeds;
 pub mod world;

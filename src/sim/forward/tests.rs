@@ -292,6 +292,34 @@ fn a_watched_log_costs_nothing_until_something_is_hinted() {
     assert!(world.receiver.records().iter().any(|(_, _, line)| line.contains("news")));
 }
 
+/// Nothing holds what is cut away in place: what had not been read is told, what comes behind it is sent.
+#[test]
+fn a_log_that_is_cut_while_its_lane_waits_is_told_of_also_at_the_same_size() {
+    for same_size in [false, true] {
+        let mut world = ForwardWorld::new(EngineKind::V20, 6, Moods { trouble_percent: 100, ..Moods::WELL });
+        let id = world.run("web", Options::default());
+        world.say(&id, 300, 100, "");
+        world.turns(400);
+        let time_ns = world.tick();
+        let size = world.os.engine_read(world.docker.log_path(&id)).unwrap().len();
+        if same_size {
+            assert!(world.docker.rewrite_same_size(&id, time_ns));
+            assert_eq!(world.os.engine_read(world.docker.log_path(&id)).unwrap().len(), size);
+        } else {
+            world.docker.truncate(&id);
+        }
+        world.turns(400);
+        world.say(&id, 5, 100, "after");
+        world.receiver.set_moods(Moods::WELL);
+        assert!(world.settle());
+        let lines: Vec<String> = world.receiver.records().into_iter().map(|(_, _, line)| line).collect();
+        assert_eq!(lines.iter().filter(|line| line.contains("after")).count(), 5, "same size {same_size}");
+        assert!(lines.len() < 305, "some were never read: {}", lines.len());
+        let told = |loss: &crate::loss::Loss| loss.container == id && loss.reason == crate::loss::Reason::Truncated;
+        assert!(world.losses().iter().any(told), "same size {same_size}: {:?}", world.losses());
+    }
+}
+
 #[test]
 fn deleted_logs_are_held_until_they_are_delivered_and_shed_over_the_budget() {
     let gone = Moods { trouble_percent: 100, ..Moods::WELL };

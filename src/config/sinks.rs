@@ -78,9 +78,9 @@ pub const COMMON: [OptionSpec; 22] = [
     OptionSpec::new("retry_max", Kind::Duration, "The longest pause. It is tried for ever").by_default("1m"),
     OptionSpec::new("records_per_second", Kind::Number, "Not faster than this").example("5000"),
     OptionSpec::new("bytes_per_second", Kind::Size, "Not faster than this, before compression").example("4MiB"),
-    OptionSpec::new("held_max", Kind::Size, "Bytes of deleted logs that may be kept alive by holding them open until they are sent; otherwise as --held-max").example("2GiB"),
-    OptionSpec::new("on_overflow", Kind::Words(&["spool", "drop_oldest", "block"]), "What becomes of deleted logs beyond held_max. spool: they are copied into the state directory; drop_oldest: the oldest of the noisiest log is let go, with an entry in the ledger; block: they stay open, whatever they take of the disk, and the sink is in trouble until they are sent").by_default("spool"),
-    OptionSpec::new("spool_max", Kind::Size, "Bytes of those copies, which are compressed; beyond it as drop_oldest [default: 10GiB or 5 % of the file system, the less]").example("20GiB"),
+    OptionSpec::new("held_max", Kind::Size, "Bytes of deleted logs that may be kept alive by holding them open until they are sent; otherwise as --held-max. Given, on_overflow = \"spool\" copies only what is beyond it").example("2GiB"),
+    OptionSpec::new("on_overflow", Kind::Words(&["spool", "drop_oldest", "block"]), "What becomes of deleted logs that are not sent. spool: they are copied into the state directory, within a second unless held_max is given; drop_oldest: beyond held_max the oldest of the noisiest log is let go, with an entry in the ledger; block: they stay open, whatever they take of the disk, and the sink is in trouble until they are sent").by_default("spool"),
+    OptionSpec::new("spool_max", Kind::Size, "Bytes of those copies, which are compressed; beyond it logs are held up to held_max, then as drop_oldest [default: 10GiB or 5 % of the file system, the less]").example("20GiB"),
 ];
 
 /// One table of the files, as flat settings.

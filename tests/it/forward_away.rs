@@ -54,7 +54,7 @@ fn first_times(receiver: &Receiver) -> (Vec<String>, usize) {
 }
 
 fn setting(receiver: &Receiver, more: &str) -> Setting {
-    let options = format!("batch = {BATCH}\nworkers = {WORKERS}\nfields.id = '{{record}}'\nheld_max = '1'\n{more}");
+    let options = format!("batch = {BATCH}\nworkers = {WORKERS}\nfields.id = '{{record}}'\n{more}");
     http(&receiver.url(), &options)
 }
 

@@ -22,6 +22,8 @@ pub(in crate::forward) struct Spool<O: Os> {
     pub job: Option<Job<O>>,
     /// Files that no row names are gone.
     pub is_tidy: bool,
+    /// Deleted logs held more than `held_max` when they were measured last.
+    pub is_over: bool,
     pub looked_at: Duration,
     pub retry_at: Duration,
     pub n_failures: u32,
@@ -56,6 +58,7 @@ impl<O: Os> Spool<O> {
             directory,
             job: None,
             is_tidy: false,
+            is_over: false,
             looked_at: now,
             retry_at: Duration::ZERO,
             n_failures: 0,

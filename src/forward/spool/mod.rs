@@ -57,6 +57,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         let mut held = self.measure();
         let sum: u64 = held.iter().map(|(bytes, _)| bytes).sum();
         let budget = self.held_max();
+        self.spool.is_over = sum > budget;
         match self.parts.settings.on_overflow {
             OnOverflow::DropOldest => {
                 self.shed_down(&mut held, sum, budget, "deleted logs held more than held_max", now)
@@ -136,9 +137,10 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             return;
         }
         self.learn_followers();
-        let budget = if self.stopping { 0 } else { budget };
+        // What only a descriptor holds dies with the process. So it is copied at once, unless somebody said how much may be held.
+        let uncopied_max = self.parts.settings.held_max.filter(|_| !self.stopping).unwrap_or(0);
         self.spool.settled = true;
-        if sum <= budget {
+        if sum <= uncopied_max {
             return;
         }
         if now < self.spool.retry_at || self.spool.n_failures > TRIES_MAX {
@@ -207,8 +209,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         };
         let Some(found) = slot.cursor.to_spool(&os, slot.delivered, slot.removed)? else { return Ok(false) };
         if self.spool.kept.len() >= SPOOL_FILES_MAX || !self.has_room(BLOCK_BYTES, now) {
-            // While it ends, what the spool has no room for stays with the process.
-            return Ok(!self.stopping && self.shed(lane, SPOOL_FULL, now)?.is_some());
+            return self.shed_of_full_spool(lane, now);
         }
         let slot = &self.slots[&lane];
         // No number comes twice, also when a power loss takes its row and brings its file back.
@@ -231,6 +232,11 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         };
         self.outbox.push(Group { changes, effect: Effect::SpoolNamed(number, rows) });
         Ok(true)
+    }
+
+    /// What the spool has no room for is held up to `held_max`, and stays with the process while that ends. True if it went.
+    fn shed_of_full_spool(&mut self, lane: LaneId, now: Duration) -> io::Result<bool> {
+        Ok(self.spool.is_over && !self.stopping && self.shed(lane, SPOOL_FULL, now)?.is_some())
     }
 
     pub(super) fn spool_named(&mut self, number: u64) {
@@ -260,9 +266,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         match stepped {
             Ok(_) if !self.has_room(0, now) => {
                 self.drop_copy();
-                if !self.stopping {
-                    let _ = self.shed(lane, SPOOL_FULL, now);
-                }
+                let _ = self.shed_of_full_spool(lane, now);
             }
             Ok(true) => self.copied(lane, &container, now),
             Ok(false) => {}

@@ -141,7 +141,7 @@ fn live(seed: u64) -> Result<[u64; 4], String> {
     let mut may_lose = false;
     let loses_power = random.one_in(4);
     world.settings.on_overflow = *random.pick(&[OnOverflow::Spool, OnOverflow::DropOldest, OnOverflow::Block]);
-    world.settings.held_max = Some(*random.pick(&[1, 6_000, 1 << 30]));
+    world.settings.held_max = *random.pick(&[None, Some(1), Some(6_000), Some(1 << 30)]);
     world.settings.spool_max = random.one_in(4).then_some(20_000);
     let sheds = world.settings.on_overflow == OnOverflow::DropOldest || world.settings.spool_max.is_some();
     may_lose |= sheds && world.settings.held_max < Some(1 << 30);

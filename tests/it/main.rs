@@ -8,6 +8,7 @@ mod harness;
 mod fixture;
 mod forward;
 mod forward_away;
+mod forward_servers;
 mod hostile;
 mod lost_store;
 mod manifest;

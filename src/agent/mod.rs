@@ -176,6 +176,7 @@ pub struct Agent<O: Os, C: Committer<O>, T: Tidier, W: Watcher> {
     sequence: Arc<AtomicU64>,
     said: Said,
     buffer: Vec<u8>,
+    /// The memory of one batch, for the container that is served.
     room: Batch,
     root_modified: Option<i64>,
     /// An output of a container that is gone couldn't be completed yet.

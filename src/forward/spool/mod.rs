@@ -30,13 +30,14 @@ const BLOCK_BYTES: u64 = 4096;
 /// Failures behind which what can't be copied is let go.
 const TRIES_MAX: u32 = 4;
 
-/// What becomes of deleted logs when they hold more than `held_max`.
+/// What becomes of deleted logs that are not sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnOverflow {
-    /// They are copied aside, up to `spool_max`; beyond it the oldest of the noisiest log is let go.
+    /// They are copied aside at once, or what is beyond `held_max` where that is set. What `spool_max` has no room for is held
+    /// up to `held_max`; then the oldest of the noisiest log is let go.
     #[default]
     Spool,
-    /// The oldest of the noisiest log is let go.
+    /// Beyond `held_max` the oldest of the noisiest log is let go.
     DropOldest,
     /// They stay, whatever they hold, and the sink is in trouble until the receiver has them.
     Block,

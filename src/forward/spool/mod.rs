@@ -314,7 +314,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
     fn has_room(&mut self, bytes: u64, now: Duration) -> bool {
         let budget = self.spool_max();
         while self.spool.bytes() + bytes > budget {
-            if self.stopping || !self.shed_copy(now) {
+            if self.stopping || !self.spool.is_over || !self.shed_copy(now) {
                 return false;
             }
         }

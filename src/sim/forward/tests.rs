@@ -292,6 +292,24 @@ fn a_watched_log_costs_nothing_until_something_is_hinted() {
     assert!(world.receiver.records().iter().any(|(_, _, line)| line.contains("news")));
 }
 
+#[test]
+fn what_a_full_spool_has_no_room_for_is_held() {
+    let mut world = ForwardWorld::new(EngineKind::V20, 5, Moods { trouble_percent: 100, ..Moods::WELL });
+    (world.settings.on_overflow, world.settings.spool_max, world.settings.held_max) =
+        (OnOverflow::Spool, Some(9_000), None);
+    let id = world.run("web", Options { max_size: Some(3_000), max_file: 2, ..Options::default() });
+    for _ in 0..100 {
+        world.say(&id, 10, 100, "");
+        world.turns(40);
+    }
+    assert_ne!(world.spool_files().len(), 0);
+    assert!(world.held_bytes() > 10_000, "{:?}", world.losses().last());
+    world.receiver.set_moods(Moods::WELL);
+    assert!(world.settle());
+    judge(&world, Moods::WELL, false).unwrap();
+    assert!(world.losses().is_empty(), "{:?}", world.losses());
+}
+
 /// Nothing holds what is cut away in place: what had not been read is told, what comes behind it is sent.
 #[test]
 fn a_log_that_is_cut_while_its_lane_waits_is_told_of_also_at_the_same_size() {

@@ -89,6 +89,20 @@ pub fn siblings(id: &str, names: &[OsString]) -> Vec<Sibling> {
     siblings
 }
 
+/// The places of the rotated generations, and the one behind each: a rotation may move a file there before it is opened.
+pub fn places(id: &str, names: &[OsString]) -> Vec<Sibling> {
+    let listed = siblings(id, names);
+    let mut places = listed.clone();
+    for (ix, sibling) in listed.iter().enumerate() {
+        let Some(number) = sibling.number.checked_add(1) else { continue };
+        if listed.get(ix + 1).is_none_or(|next| next.number > number) {
+            places.push(Sibling { number, ..*sibling });
+        }
+    }
+    places.sort_unstable();
+    places
+}
+
 /// `N` or `N.gz`; not `N.gz.tmp`, `01` or `0`, which dockerd never leaves as a generation.
 fn parse_suffix(suffix: &str) -> Option<Sibling> {
     let (digits, compressed) = match suffix.strip_suffix(".gz") {
@@ -139,6 +153,15 @@ mod tests {
         let found: Vec<String> = siblings(ID, &listed).iter().map(|sibling| sibling.file_name(ID)).collect();
         let expected = [".1", ".1.gz", ".2.gz", ".3.gz", ".10"].map(|suffix| format!("{ID}-json.log{suffix}"));
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_rotation_may_move_each_to_the_place_behind() {
+        let listed = names(&[".1", ".1.gz", ".2", ".4.gz", ".4294967295"]);
+        let found: Vec<String> = places(ID, &listed).iter().map(|sibling| sibling.file_name(ID)).collect();
+        let expected = [".1", ".1.gz", ".2", ".3", ".4.gz", ".5.gz", ".4294967295"];
+        assert_eq!(found, expected.map(|suffix| format!("{ID}-json.log{suffix}")));
+        assert_eq!(places(ID, &names(&[""])), []);
     }
 
     #[test]

@@ -2,10 +2,10 @@
 //! engine compresses them).
 
 use std::io;
-use std::path::Path;
 
 use crate::discover::listing::siblings;
-use crate::sys::{FileId, Os, Stat};
+use crate::sys::{Os, Stat};
+use crate::tail::lineage::is_named;
 use crate::tail::{Chunk, Fingerprint, Generation, Lineage};
 
 impl<O: Os> Lineage<O> {
@@ -140,7 +140,7 @@ impl<O: Os> Lineage<O> {
         }
         // Rotations on the way would have made siblings too, and those are newer.
         let newest = self.generations.back().expect("one of them is the cut one").id;
-        let is_same = !copies.is_empty() && is_named(os, &self.log(), newest)?;
+        let is_same = !copies.is_empty() && is_named(os, &self.log(), Some(newest))?;
         if is_same {
             for copy in copies {
                 self.generations.insert(cut_ix, copy);
@@ -185,13 +185,5 @@ impl<O: Os> Lineage<O> {
             return Ok(Some(copy));
         }
         Ok(None)
-    }
-}
-
-fn is_named<O: Os>(os: &O, path: &Path, id: FileId) -> io::Result<bool> {
-    match os.stat(path) {
-        Ok(stat) => Ok(stat.id == id),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use memchr::memrchr;
 
 use crate::config::limits::DRAINED_HEADS_MAX;
-use crate::discover::listing::siblings;
+use crate::discover::listing::{places, siblings};
 use crate::sys::{FileId, Kind, Os};
 use crate::tail::generation::ended_early;
 use crate::tail::identity::proof;
@@ -39,6 +39,20 @@ pub struct Lineage<O: Os> {
     pub(super) passed: u64,
     /// The newest one was cut, and copies of what it held are still to be looked for.
     pub(super) copies_due: bool,
+}
+
+/// How often a look begins again when rotations overtake it.
+const WALKS_MAX: usize = 8;
+
+/// What a look found that is new, the newest first.
+struct Walk<O: Os> {
+    newer: Vec<Generation<O>>,
+    /// What stood under the log's name when it began.
+    current: Option<FileId>,
+    /// If nothing did: the first rotated one that was met, and its place.
+    first_behind: Option<(FileId, PathBuf)>,
+    /// However often the log was rotated meanwhile, nothing is missing or out of order.
+    is_sure: bool,
 }
 
 impl<O: Os> Lineage<O> {
@@ -130,33 +144,56 @@ impl<O: Os> Lineage<O> {
         self.open_newer(os)
     }
 
-    /// No file stands under the log's name. Rotated siblings may, and when nothing is held they are all that can be read.
+    /// No file stands under the log's name. Rotated siblings may, also some that came behind what is held: an engine that
+    /// died between two steps of a rotation leaves it like that.
     fn look_behind(&mut self, os: &O) -> io::Result<Look> {
-        if !self.generations.is_empty() {
-            return Ok(Look::Missing);
-        }
         match self.open_newer(os) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Look::Missing), // The directory is gone too.
             other => other,
         }
     }
 
-    /// Opens what is new, from the current file down to the first incarnation we know. In this order a rotation on the
-    /// way shows a file twice but never hides one.
+    /// Opens what is new. A walk that rotations overtook is begun again.
     fn open_newer(&mut self, os: &O) -> io::Result<Look> {
+        for _ in 0..WALKS_MAX {
+            let walk = self.walk(os)?;
+            if walk.is_sure || self.is_as_walked(os, &walk)? {
+                return Ok(self.take(walk));
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::WouldBlock, "it is rotated faster than its files can be opened"))
+    }
+
+    /// Whether no rotation came to its end since the walk began.
+    fn is_as_walked(&self, os: &O, walk: &Walk<O>) -> io::Result<bool> {
+        let is_behind_there = match &walk.first_behind {
+            Some((id, place)) => is_named(os, place, Some(*id))?,
+            None => true,
+        };
+        Ok(is_behind_there && is_named(os, &self.log(), walk.current)?)
+    }
+
+    /// From the current file down to the first incarnation we know. In this order one rotation on the way shows a file
+    /// twice but hides none; a second one can show a newer file behind an older one.
+    fn walk(&mut self, os: &O) -> io::Result<Walk<O>> {
         let mut newer: Vec<(Option<u32>, Generation<O>)> = Vec::new();
         let current = self.open_plain(os, &self.log())?;
-        let newest = current.as_ref().map(|current| current.id);
+        let id = current.as_ref().map(|current| current.id);
         newer.extend(current.map(|current| (None, current)));
-        let siblings = siblings(&self.id, &os.list(&self.directory)?);
         let mut met = newer.iter().any(|(_, current)| self.holds(current.id));
-        for sibling in siblings {
+        let places = places(&self.id, &os.list(&self.directory)?);
+        let is_alone = places.is_empty();
+        let mut first_behind = None;
+        for sibling in places {
             if met {
                 break;
             }
             let Some(mut generation) = self.open_sibling(os, sibling.number, sibling.compressed)? else {
                 continue;
             };
+            if id.is_none() && first_behind.is_none() {
+                first_behind = Some((generation.id, self.directory.join(sibling.file_name(&self.id))));
+            }
             if let Some((_, plain)) = newer.iter_mut().find(|(number, _)| *number == Some(sibling.number)) {
                 // Its plain twin was taken, and this one may be half there; or it is an older one, and logrotate put a
                 // copy of the log beside it.
@@ -174,20 +211,27 @@ impl<O: Os> Lineage<O> {
             }
         }
         self.keep_unknown(os, &mut newer, met)?;
-        for (_, generation) in &mut newer {
+        let is_sure = is_alone || met && newer.len() < 2;
+        let newer = newer.into_iter().map(|(_, generation)| generation).collect();
+        Ok(Walk { newer, current: id, first_behind, is_sure })
+    }
+
+    fn take(&mut self, walk: Walk<O>) -> Look {
+        let Walk { mut newer, current, .. } = walk;
+        for generation in &mut newer {
             generation.headless = generation.head.is_none();
         }
         let n_new = newer.len();
         self.generations.reserve_exact(n_new); // Mostly it is one, and stays the only one.
-        self.generations.extend(newer.into_iter().rev().map(|(_, generation)| generation));
-        if newest.is_some() {
-            self.newest = newest;
+        self.generations.extend(newer.into_iter().rev());
+        if current.is_some() {
+            self.newest = current;
         }
-        Ok(match (newest, n_new) {
+        match (current, n_new) {
             (None, 0) => Look::Missing,
             (_, 0) => Look::Same,
             (_, n_new) => Look::Grown(n_new),
-        })
+        }
     }
 
     pub(super) fn knows_head(&mut self, os: &O, generation: &mut Generation<O>) -> io::Result<bool> {
@@ -470,6 +514,15 @@ impl<O: Os> Lineage<O> {
         front.offset = end;
         front.end = None;
         Ok(())
+    }
+}
+
+/// Whether this file stands under the path, or none does if it is none.
+pub(super) fn is_named<O: Os>(os: &O, path: &Path, id: Option<FileId>) -> io::Result<bool> {
+    match os.stat(path) {
+        Ok(stat) => Ok(Some(stat.id) == id),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(id.is_none()),
+        Err(error) => Err(error),
     }
 }
 

@@ -3,11 +3,16 @@
 use std::path::Path;
 
 use crate::config::limits::{DRAINED_HEADS_MAX, LINE_BYTES_MAX, QUANTUM_BYTES};
-use crate::sim::os::{Errno, Fault, FaultPlan};
+use crate::sim::os::{Errno, Fault, FaultPlan, SimOs};
 use crate::tail::tests::{DIRECTORY, LOG, Log, gzip, head_of, told_at_every_call};
 use crate::tail::{Chunk, Fingerprint, Lineage, Look};
 
 impl Log {
+    /// As a new agent meets it.
+    fn found_by_nobody(self) -> Log {
+        Log { lineage: Lineage::new(Path::new(DIRECTORY), "web", []), ..self }
+    }
+
     /// As a later life finds it, which has read what these lines begin.
     fn found(self, drained: &[&str]) -> Log {
         let heads = drained.iter().map(|head| head_of(head).unwrap());
@@ -33,6 +38,96 @@ fn incarnations_are_read_in_their_order() {
     assert_eq!(log.look().unwrap(), Look::Grown(4));
     assert_eq!(log.look().unwrap(), Look::Same);
     assert_eq!(log.read(), "4\n5\n6\n7\n");
+}
+
+/// One rename or new file of the engine's.
+type Step = Box<dyn Fn(&SimOs) + Send>;
+
+/// The steps of rotations that begin `texts`, as dockerd takes them with `files_max` files.
+fn rotations(texts: &[&'static str], files_max: u32) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let rename = |from: String, to: String| -> Step {
+        Box::new(move |os: &SimOs| {
+            if os.engine_exists(&from) {
+                os.engine_rename(&from, &to).unwrap();
+            }
+        })
+    };
+    for text in texts {
+        for n in (1..files_max - 1).rev() {
+            steps.push(rename(Log::path(&format!(".{n}")), Log::path(&format!(".{}", n + 1))));
+        }
+        steps.push(rename(LOG.to_owned(), Log::path(".1")));
+        let text = *text;
+        steps.push(Box::new(move |os: &SimOs| os.engine_write_whole(LOG, text.as_bytes()).unwrap()));
+    }
+    steps
+}
+
+/// What is read when the engine takes its steps while the agent looks and reads: some of them before, and `at_once` of
+/// them before each call from `call` on.
+fn read_while_it_rotates(mut log: Log, steps: Vec<Step>, n_before: usize, call: u64, at_once: usize) -> String {
+    let mut told = String::new();
+    log.os.arm(FaultPlan::none());
+    let mut steps = steps.into_iter().peekable();
+    steps.by_ref().take(n_before).for_each(|step| step(&log.os));
+    for call in call.. {
+        let now: Vec<Step> = steps.by_ref().take(at_once).collect();
+        log.os.act_before(call, move |os| now.iter().for_each(|step| step(os)));
+        if steps.peek().is_none() {
+            break;
+        }
+    }
+    for _ in 0..60 {
+        let _ = log.look(); // Too many rotations on the way are an error, and the next look's.
+        log.read_into(&mut told).unwrap();
+    }
+    told
+}
+
+#[test]
+fn rotations_during_a_look_hide_nothing_and_change_no_order() {
+    const TEXTS: [&str; 6] = ["5\n", "6\n", "7\n", "8\n", "9\n", "10\n"];
+    let new = || {
+        let mut log = Log::of("1\n");
+        ["2\n", "3\n", "4\n"].iter().for_each(|text| log.rotate(text));
+        log.found_by_nobody()
+    };
+    let held = || {
+        let mut log = Log::of("1\n");
+        ["2\n", "3\n", "4\n"].iter().for_each(|text| log.rotate(text));
+        log
+    };
+    let expected = "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n";
+    const FILES_MAX: u32 = 12;
+    const STEPS: usize = FILES_MAX as usize;
+    for call in 0..40 {
+        for at_once in (1..STEPS).chain([2 * STEPS, 3 * STEPS]) {
+            // Also when no file stands under the log's name at any call.
+            for n_before in [0, STEPS - 1] {
+                for of in [new, held] as [fn() -> Log; 2] {
+                    let told = read_while_it_rotates(of(), rotations(&TEXTS, FILES_MAX), n_before, call, at_once);
+                    assert_eq!(told, expected, "{n_before}, then {at_once} steps before each call from {call} on");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_came_behind_the_held_one_is_read_though_the_log_has_no_name() {
+    let mut log = Log::of("1\n");
+    assert_eq!(log.read(), "1\n");
+    log.rotate("2\n");
+    rotations(&["3\n"], 9).iter().take(8).for_each(|step| step(&log.os)); // The engine died before it made the new file.
+    assert!(!log.os.engine_exists(LOG));
+    assert_eq!((log.look().unwrap(), log.look().unwrap()), (Look::Grown(1), Look::Missing));
+    assert_eq!(log.read(), "2\n");
+    log.os.engine_write_whole(LOG, b"3\n").unwrap();
+    assert_eq!((log.look().unwrap(), log.read()), (Look::Grown(1), "3\n".to_owned()));
+    // The one that is held is deleted: what it was rotated from was read.
+    log.os.engine_unlink(LOG).unwrap();
+    assert_eq!((log.look().unwrap(), log.read()), (Look::Missing, String::new()));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use flate2::read::MultiGzDecoder;
 
 use crate::config::limits::LINE_BYTES_MAX;
-use crate::discover::listing::{log_file_name, siblings};
+use crate::discover::listing::{log_file_name, places};
 use crate::sys::unix::Unix;
 use crate::sys::{FileId, Os};
 use crate::tail::Fingerprint;
@@ -72,17 +72,40 @@ impl Generation {
     }
 }
 
-/// The generations of a log, oldest first. `None`: there is no log.
-///
-/// From the current file down to the oldest: a rotation on the way shows one twice but hides none.
+/// How often a listing is begun again when rotations overtake it.
+const WALKS_MAX: usize = 8;
+
+/// The generations of a log, oldest first. Empty: there is no log.
 pub fn generations(directory: &Path, id: &str) -> io::Result<Vec<Generation>> {
+    let current = directory.join(log_file_name(id));
+    for _ in 0..WALKS_MAX {
+        let before = id_of(&current)?;
+        let found = walk(directory, id)?;
+        if id_of(&current)? == before {
+            return Ok(found);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::WouldBlock, "it is rotated faster than its files can be opened"))
+}
+
+fn id_of(path: &Path) -> io::Result<Option<FileId>> {
+    match Unix.stat(path) {
+        Ok(stat) => Ok(Some(stat.id)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// From the current file down to the oldest: a rotation on the way shows one twice but hides none; a second one may show
+/// a newer one behind an older one.
+fn walk(directory: &Path, id: &str) -> io::Result<Vec<Generation>> {
     let mut found: Vec<Generation> = Vec::new();
     let mut numbers = Vec::new();
     let is_new = |found: &[Generation], next: &Generation| {
         !found.iter().any(|known| known.id == next.id || known.head.is_some() && known.head == next.head)
     };
     found.extend(Generation::open(directory, log_file_name(id), false)?);
-    for sibling in siblings(id, &Unix.list(directory)?) {
+    for sibling in places(id, &Unix.list(directory)?) {
         if numbers.contains(&sibling.number) {
             continue; // The compressed twin of a plain one may be half there.
         }

@@ -54,7 +54,9 @@ impl Scene {
 
     /// The numbers of the lines in the output, with their first word.
     fn lines(&self) -> Vec<(String, usize)> {
-        let text = String::from_utf8(self.agent.outputs("web")).expect("text");
+        let mut bytes = self.agent.outputs("web");
+        bytes.truncate(memchr::memrchr(b'\n', &bytes).map_or(0, |newline| newline + 1)); // A write may be under way.
+        let text = String::from_utf8(bytes).expect("text");
         let of = |line: &str| {
             let (look, rest) = line.split_once(" line ").unwrap_or_else(|| panic!("not whole: {line}"));
             (look.to_owned(), rest.split(' ').next().and_then(|n| n.parse().ok()).expect("a number"))

@@ -84,10 +84,10 @@ impl Log {
         file.write_all(text.as_bytes()).expect("write the log");
     }
 
-    /// As dockerd does with enough max-file.
+    /// As dockerd does with a max-file that no test comes to.
     pub fn rotate(&self) {
         let numbered = |n: usize| self.path.with_extension(format!("log.{n}"));
-        for n in (1..20).rev() {
+        for n in (1..200).rev() {
             if numbered(n).exists() {
                 fs::rename(numbered(n), numbered(n + 1)).expect("rename a generation");
             }

@@ -25,6 +25,7 @@ impl SimOs {
             wall_ns: FIRST_WALL_NS,
             plan: None,
             calls: Vec::new(),
+            acts: BTreeMap::new(),
             trace: VecDeque::new(),
             capacities: BTreeMap::new(),
             failing: BTreeMap::new(),
@@ -40,10 +41,22 @@ impl SimOs {
         let mut world = lock(&self.world);
         world.plan = Some(plan);
         world.calls.clear();
+        world.acts.clear();
     }
 
     pub fn disarm(&self) {
         lock(&self.world).plan = None;
+    }
+
+    /// Something that others do right before call `call` of an armed plan, which the agent can't see coming.
+    pub fn act_before(&self, call: u64, act: impl FnOnce(&SimOs) + Send + 'static) {
+        let (world, life) = (Arc::downgrade(&self.world), self.life);
+        let act = move || {
+            if let Some(world) = world.upgrade() {
+                act(&SimOs { world, life });
+            }
+        };
+        lock(&self.world).acts.insert(call, Box::new(act));
     }
 
     /// The name of each call since [`SimOs::arm`], by number: `calls()[k]` is what call `k` was.

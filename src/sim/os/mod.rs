@@ -92,6 +92,8 @@ impl Drop for Descriptor {
     }
 }
 
+type Act = Box<dyn FnOnce() + Send>;
+
 struct World {
     disk: Disk,
     random: Random,
@@ -105,6 +107,8 @@ struct World {
     plan: Option<FaultPlan>,
     /// The name of each call since the plan was armed; its index is its number.
     calls: Vec<&'static str>,
+    /// What others do before a call, by its number.
+    acts: BTreeMap<u64, Act>,
     trace: VecDeque<String>,
     capacities: BTreeMap<PathBuf, u64>,
     failing: BTreeMap<PathBuf, Errno>,
@@ -250,6 +254,12 @@ impl World {
         Ok(n_bytes)
     }
 
+    /// What is to happen before the next call.
+    fn act(&mut self) -> Option<Act> {
+        self.plan.as_ref()?;
+        self.acts.remove(&(self.calls.len() as u64))
+    }
+
     /// Numbers a call; `Err` when it must not happen.
     fn number(&mut self, what: &'static str) -> io::Result<Option<Fault>> {
         let Some(plan) = &self.plan else { return Ok(None) };
@@ -290,6 +300,10 @@ impl SimOs {
         file: Option<&File>,
         act: impl FnOnce(&mut World, Option<Fault>) -> io::Result<T>,
     ) -> io::Result<T> {
+        let act_of_others = lock(&self.world).act();
+        if let Some(act) = act_of_others {
+            act();
+        }
         let mut world = lock(&self.world);
         let world = &mut *world;
         if world.life != self.life || world.dead.is_some() {

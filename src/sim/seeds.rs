@@ -1,7 +1,8 @@
 //! Worlds from seeds: containers, rates, fragments, rotation modes, crashes, power losses, faults, a lost store, other
 //! settings. First anything may happen, then nothing does, and soon the outputs are exact.
 //!
-//! `LONGSHORE_SIM_SEED=n` runs one world again; `LONGSHORE_SIM_SEEDS=n` runs so many fresh ones.
+//! `LONGSHORE_SIM_SEED=n` runs one world again, with the variable of its kind beside it; `LONGSHORE_SIM_SEEDS=n` runs so
+//! many fresh ones of each kind.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -113,7 +114,8 @@ const FOUND_RELOADS: [u64; 16] = [
 ];
 
 /// What each kind of trouble the fixed seeds must have met at least once.
-const MET: [&str; 25] = [
+const MET: [&str; 26] = [
+    "calls_overtaken",
     "rotations",
     "rotations_in_place",
     "rotations_by_unlink",
@@ -141,20 +143,44 @@ const MET: [&str; 25] = [
     "renames_lost",
 ];
 
-/// `reloads`: settings change while the agent runs, not between two lives, and containers are left out for a while.
-fn tell(
-    seed: u64,
-    reloads: bool,
-    counters: &Counters,
-    coverage: &Mutex<BTreeMap<&'static str, u64>>,
-) -> Result<(), String> {
+/// What a world of seeds has beside what they all have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Settings change between two lives.
+    Lives,
+    /// Settings change while the agent runs, and containers are left out for a while.
+    Reloads,
+    /// The engine writes, rotates, cuts and compresses between two calls of the agent.
+    Overtaken,
+}
+
+impl Kind {
+    /// As the line that replays a seed says it.
+    fn variable(self) -> &'static str {
+        match self {
+            Kind::Lives => "",
+            Kind::Reloads => " LONGSHORE_SIM_RELOADS=1",
+            Kind::Overtaken => " LONGSHORE_SIM_OVERTAKEN=1",
+        }
+    }
+
+    fn asked_for() -> Kind {
+        match (variable("LONGSHORE_SIM_RELOADS"), variable("LONGSHORE_SIM_OVERTAKEN")) {
+            (Some(_), _) => Kind::Reloads,
+            (None, Some(_)) => Kind::Overtaken,
+            (None, None) => Kind::Lives,
+        }
+    }
+}
+
+fn tell(seed: u64, of: Kind, counters: &Counters, coverage: &Mutex<BTreeMap<&'static str, u64>>) -> Result<(), String> {
     let mut random = Random::new(seed);
     let kind = *random.pick(&[EngineKind::V19, EngineKind::V20, EngineKind::V23]);
     let timing = *random.pick(&[Timing::Now, Timing::OutcomeLater, Timing::WorkLater]);
     let flags = flags(&mut random, 0);
     let mut world = World::new(kind, &flags, timing, random.draw(), counters);
     let told = catch_unwind(AssertUnwindSafe(|| {
-        let allowance = act(&mut world, &mut random, reloads);
+        let allowance = act(&mut world, &mut random, of);
         world.disarm();
         world.os.set_capacity(OUT, None);
         finish(&mut world, allowance)
@@ -166,7 +192,7 @@ fn tell(
     drop(all);
     let outcome = told.unwrap_or_else(|panic| Err(panic_text(&*panic)));
     outcome.map_err(|error| {
-        let with = if reloads { " LONGSHORE_SIM_RELOADS=1" } else { "" };
+        let with = of.variable();
         format!("LONGSHORE_SIM_SEED={seed}{with} ({kind:?}, {timing:?}, '{flags}'):\n{error}{}", last_calls(&world))
     })
 }
@@ -198,7 +224,8 @@ fn options(random: &mut Random, kind: EngineKind) -> Options {
 }
 
 /// Whatever comes. Gives what the outputs are allowed for it.
-fn act(world: &mut World, random: &mut Random, reloads: bool) -> Allowance {
+fn act(world: &mut World, random: &mut Random, of: Kind) -> Allowance {
+    let reloads = of == Kind::Reloads;
     // A seed is mild or wild: what is lost in one kind of trouble must not hide what is lost in another.
     let with_power = random.one_in(3);
     let with_faults = random.coin();
@@ -216,6 +243,9 @@ fn act(world: &mut World, random: &mut Random, reloads: bool) -> Allowance {
     for _ in 0..ACTS {
         let ix = random.below(ids.len() as u64) as usize;
         let id = ids[ix].clone();
+        if of == Kind::Overtaken && random.coin() {
+            overtake(world, random, &id, with_damage);
+        }
         match random.below(30) {
             0..=9 => {
                 let n = random.within(1..=6);
@@ -279,6 +309,37 @@ fn act(world: &mut World, random: &mut Random, reloads: bool) -> Allowance {
     allowance
 }
 
+/// What the engine does between the calls of the agent's next step, some of it in a burst that rotates more than once.
+/// Nobody makes copies there: another tool's copies beside the engine's own rotations leave no order to go by.
+fn overtake(world: &mut World, random: &mut Random, id: &str, with_damage: bool) {
+    let mut call = random.below(12);
+    for _ in 0..random.within(1..=4) {
+        let id = id.to_owned();
+        match random.below(8) {
+            0 => {
+                let n_bytes = random.within(0..=300) as usize;
+                world.meanwhile(call, move |docker| _ = docker.start_compression(&id, n_bytes));
+            }
+            1 => world.meanwhile(call, move |docker| docker.finish_compression(&id)),
+            2 if with_damage => {
+                let os = world.os.clone();
+                world.meanwhile(call, move |docker| {
+                    if docker.is_running(&id) && os.engine_exists(docker.log_path(&id)) {
+                        docker.truncate(&id);
+                    }
+                });
+            }
+            _ => {
+                for _ in 0..random.within(1..=4) {
+                    world.say_meanwhile(call, &id, random.within(1..=150) as usize);
+                }
+            }
+        }
+        call += random.below(6);
+    }
+    world.turns(1);
+}
+
 fn faults(random: &mut Random, with_faults: bool, with_power: bool) -> Vec<Planned> {
     let mut planned = Vec::new();
     for _ in 0..random.within(0..=4) {
@@ -335,12 +396,15 @@ fn any_seed_ends_exact() {
     let one: Option<u64> = variable("LONGSHORE_SIM_SEED").map(|typed| typed.parse().expect("a seed is a number"));
     let fresh: u64 = variable("LONGSHORE_SIM_SEEDS").map_or(1, |typed| typed.parse().expect("so many seeds"));
     let fresh_seeds = || (0..fresh).map(|_| RandomState::new().build_hasher().finish());
-    let seeds: Vec<(u64, bool)> = match one {
-        Some(seed) => vec![(seed, variable("LONGSHORE_SIM_RELOADS").is_some())],
+    let seeds: Vec<(u64, Kind)> = match one {
+        Some(seed) => vec![(seed, Kind::asked_for())],
         None => {
-            let with_lives = (0..FIXED_SEEDS).chain(FOUND).chain(fresh_seeds()).map(|seed| (seed, false));
-            let with_reloads = (0..FIXED_SEEDS).chain(FOUND_RELOADS).chain(fresh_seeds()).map(|seed| (seed, true));
-            with_lives.chain(with_reloads).collect()
+            let found = [(Kind::Lives, &FOUND[..]), (Kind::Reloads, &FOUND_RELOADS), (Kind::Overtaken, &[])];
+            let all = found.into_iter().flat_map(|(of, found)| {
+                let seeds = (0..FIXED_SEEDS).chain(found.iter().copied()).chain(fresh_seeds());
+                seeds.map(move |seed| (seed, of))
+            });
+            all.collect()
         }
     };
     let counters = Counters::new(0);
@@ -351,8 +415,8 @@ fn any_seed_ends_exact() {
         for _ in 0..cores() {
             scope.spawn(|| {
                 let counters = counters.clone();
-                while let Some((seed, reloads)) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(error) = tell(*seed, *reloads, &counters, &coverage) {
+                while let Some((seed, of)) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = tell(*seed, *of, &counters, &coverage) {
                         failures.lock().expect("no thread holds it and panics").push(error);
                     }
                 }

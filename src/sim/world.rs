@@ -107,6 +107,8 @@ pub struct World {
     /// What is judged otherwise: by container, the messages before such a number.
     pub marks: BTreeMap<String, (usize, Mark)>,
     planned: VecDeque<Planned>,
+    /// What the engine does during the next step of the agent, each before so many calls of that step.
+    meanwhile: Vec<(u64, Meanwhile)>,
     /// Calls of earlier lives.
     calls_before: u64,
     earlier_calls: Vec<&'static str>,
@@ -129,6 +131,9 @@ pub struct World {
     /// The last calls before each death.
     pub obituary: Vec<String>,
 }
+
+/// What the engine does between two calls of the agent.
+type Meanwhile = Box<dyn FnOnce(&mut SimDocker) + Send>;
 
 type SimAgent = Agent<SimOs, InlineCommitter, InlineTidier, NoWatch>;
 
@@ -159,6 +164,7 @@ impl World {
             health: None,
             marks: BTreeMap::new(),
             planned: VecDeque::new(),
+            meanwhile: Vec::new(),
             calls_before: 0,
             earlier_calls: Vec::new(),
             last_time_ns: 0,
@@ -327,8 +333,12 @@ impl World {
             self.start_agent();
         }
         self.jobs.tell();
+        let engine = self.let_engine_act();
         if let Some(agent) = &mut self.agent {
             agent.step(hints);
+        }
+        if let Some(engine) = engine {
+            self.take_engine_back(engine);
         }
         self.jobs.work(&self.os, &self.pruned);
         if let Some(kind) = self.os.crashed() {
@@ -336,6 +346,28 @@ impl World {
             return true;
         }
         self.progress() != before
+    }
+
+    /// Lends the engine to the calls of the step to come.
+    fn let_engine_act(&mut self) -> Option<Arc<Mutex<SimDocker>>> {
+        if self.meanwhile.is_empty() {
+            return None;
+        }
+        let nobody = SimDocker::new(&self.os, "/nowhere", EngineKind::V23, 0);
+        let engine = Arc::new(Mutex::new(std::mem::replace(&mut self.docker, nobody)));
+        let begun = self.os.calls().len() as u64;
+        for (call, act) in self.meanwhile.drain(..) {
+            let engine = engine.clone();
+            self.os.act_before(begun + call, move |_| act(&mut engine.lock().expect("one call at a time")));
+        }
+        Some(engine)
+    }
+
+    /// What the step had no call for happens now.
+    fn take_engine_back(&mut self, engine: Arc<Mutex<SimDocker>>) {
+        self.os.act_out();
+        let engine = Arc::into_inner(engine).expect("all its acts are over");
+        self.docker = engine.into_inner().expect("no act panicked");
     }
 
     fn progress(&self) -> [u64; 4] {
@@ -651,6 +683,21 @@ impl World {
         if self.docker.is_running(id) {
             self.docker.write(id, stream, bytes, time_ns);
         }
+    }
+
+    /// A line that is written during the agent's next step, before call `call` of it.
+    pub fn say_meanwhile(&mut self, call: u64, id: &str, n_bytes: usize) {
+        let (text, time_ns, id) = (self.text(n_bytes), self.tick(), id.to_owned());
+        self.meanwhile(call, move |docker| {
+            if docker.is_running(&id) {
+                docker.log(&id, Stream::Stdout, &text, time_ns);
+            }
+        });
+    }
+
+    /// The engine acts during the agent's next step.
+    pub fn meanwhile(&mut self, call: u64, act: impl FnOnce(&mut SimDocker) + Send + 'static) {
+        self.meanwhile.push((call, Box::new(act)));
     }
 
     pub fn stop(&mut self, id: &str) {

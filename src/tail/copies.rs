@@ -131,7 +131,10 @@ impl<O: Os> Lineage<O> {
                 }
                 continue;
             }
-            if copy.learn_head(os)?.is_none() || self.knows_head(os, &mut copy)? {
+            if copy.learn_head(os)?.is_none() {
+                continue; // Of an empty log; what was copied before that lies behind it.
+            }
+            if self.knows_head(os, &mut copy)? {
                 break;
             }
             if copies.iter().all(|taken| taken.head != copy.head) {

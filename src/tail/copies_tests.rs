@@ -5,6 +5,14 @@ use crate::tail::tests::{DIRECTORY, LOG, Log, gzip, told_at_every_call};
 use crate::tail::{Lineage, Look};
 
 #[test]
+fn a_copy_of_an_empty_log_hides_none_behind_it() {
+    let mut log = Log::of("one\n");
+    log.copytruncate("");
+    log.copytruncate("two\n");
+    assert_eq!(log.read(), "[0..0]one\ntwo\n");
+}
+
+#[test]
 fn a_copy_goes_on_where_reading_was() {
     let mut log = Log::of("one\n");
     assert_eq!(log.read(), "one\n");

@@ -1,7 +1,8 @@
 //! A container engine that writes json-file logs as each generation of dockerd does, and remembers what it wrote.
 //!
 //! It shares no code with the agent. Its files are those of a [`SimOs`]; it is never interrupted, so a driver puts its
-//! calls between those of the agent. Times are given by the caller, as they need not be those of the clock.
+//! acts between the steps of the agent, or between two calls of one ([`SimOs::act_before`]). Times are given by the
+//! caller, as they need not be those of the clock.
 
 mod compress;
 mod damage;

@@ -41,7 +41,6 @@ impl SimOs {
         let mut world = lock(&self.world);
         world.plan = Some(plan);
         world.calls.clear();
-        world.acts.clear();
     }
 
     pub fn disarm(&self) {
@@ -56,7 +55,16 @@ impl SimOs {
                 act(&SimOs { world, life });
             }
         };
-        lock(&self.world).acts.insert(call, Box::new(act));
+        lock(&self.world).acts.entry(call).or_default().push(Box::new(act));
+    }
+
+    /// What was to be done before calls that didn't come is done now, unless a power loss came first.
+    pub fn act_out(&self) {
+        let acts = std::mem::take(&mut lock(&self.world).acts);
+        if self.crashed() == Some(Crash::Power) {
+            return;
+        }
+        acts.into_values().flatten().for_each(|act| act());
     }
 
     /// The name of each call since [`SimOs::arm`], by number: `calls()[k]` is what call `k` was.

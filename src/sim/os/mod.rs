@@ -107,8 +107,8 @@ struct World {
     plan: Option<FaultPlan>,
     /// The name of each call since the plan was armed; its index is its number.
     calls: Vec<&'static str>,
-    /// What others do before a call, by its number.
-    acts: BTreeMap<u64, Act>,
+    /// What others do before a call, by its number, in their order.
+    acts: BTreeMap<u64, Vec<Act>>,
     trace: VecDeque<String>,
     capacities: BTreeMap<PathBuf, u64>,
     failing: BTreeMap<PathBuf, Errno>,
@@ -254,10 +254,10 @@ impl World {
         Ok(n_bytes)
     }
 
-    /// What is to happen before the next call.
-    fn act(&mut self) -> Option<Act> {
-        self.plan.as_ref()?;
-        self.acts.remove(&(self.calls.len() as u64))
+    /// What others do before the next call.
+    fn acts_due(&mut self) -> Vec<Act> {
+        let next = self.plan.as_ref().filter(|_| self.dead.is_none()).map(|_| self.calls.len() as u64);
+        next.and_then(|next| self.acts.remove(&next)).unwrap_or_default()
     }
 
     /// Numbers a call; `Err` when it must not happen.
@@ -300,9 +300,12 @@ impl SimOs {
         file: Option<&File>,
         act: impl FnOnce(&mut World, Option<Fault>) -> io::Result<T>,
     ) -> io::Result<T> {
-        let act_of_others = lock(&self.world).act();
-        if let Some(act) = act_of_others {
-            act();
+        let acts = lock(&self.world).acts_due();
+        if !acts.is_empty() {
+            acts.into_iter().for_each(|act| act());
+            let mut world = lock(&self.world);
+            world.coverage.count("calls_overtaken");
+            world.remember("others act before", path, None);
         }
         let mut world = lock(&self.world);
         let world = &mut *world;

@@ -311,6 +311,9 @@ impl<O: Os> Opening<'_, O> {
         // Below a rung that was on the disk nothing is damaged, so one above it leaves a part uncompared.
         if let Some(ix) = chosen.filter(|ix| !rebooted || synced.is_none_or(|synced| *ix <= synced)) {
             let source = sources.swap_remove(ix).expect("chosen because it matches");
+            if rebooted && passes_over_later(self.container, row, ix, source.generation_ix) {
+                note_gap(turn, self.container);
+            }
             self.replay(turn, row, &rungs[ix], source, repair(rebooted))?;
             return Ok(resumed);
         }
@@ -530,6 +533,16 @@ fn drained_before(row: &Row, rung_ix: usize) -> &[Fingerprint] {
         None if row.ladder.rungs.iter().all(|rung| rung.head.is_none()) => &row.drained,
         None => &[],
     }
+}
+
+/// Whether an incarnation that the names call older was begun after this rung: a power loss took renames back out of order,
+/// and where the log goes on now its lines have no place any more.
+fn passes_over_later<O: Os>(container: &Container<O>, row: &Row, rung_ix: usize, n_passed: usize) -> bool {
+    let before = drained_before(row, rung_ix);
+    let later = row.ladder.rungs[rung_ix + 1..].iter().filter_map(|rung| rung.head);
+    let later: Vec<_> =
+        later.filter(|head| Some(*head) != row.ladder.rungs[rung_ix].head && !before.contains(head)).collect();
+    container.lineage.generations().take(n_passed).any(|passed| passed.head.is_some_and(|head| later.contains(&head)))
 }
 
 /// Each line has its time, so none is taken for another.

@@ -1,6 +1,8 @@
 //! One simulated host: a machine, an engine, a store, and the real agent with its threads folded into one.
 //! The agent dies and comes back as the fault plan says; what a story does goes on meanwhile.
 
+mod meanwhile;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,6 +10,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use self::meanwhile::Meanwhile;
 use super::docker::{EngineKind, Options, SimDocker};
 use super::os::{Crash, Errno, Fault, FaultPlan, SimOs};
 use super::random::Random;
@@ -131,9 +134,6 @@ pub struct World {
     /// The last calls before each death.
     pub obituary: Vec<String>,
 }
-
-/// What the engine does between two calls of the agent.
-type Meanwhile = Box<dyn FnOnce(&mut SimDocker) + Send>;
 
 type SimAgent = Agent<SimOs, InlineCommitter, InlineTidier, NoWatch>;
 
@@ -346,28 +346,6 @@ impl World {
             return true;
         }
         self.progress() != before
-    }
-
-    /// Lends the engine to the calls of the step to come.
-    fn let_engine_act(&mut self) -> Option<Arc<Mutex<SimDocker>>> {
-        if self.meanwhile.is_empty() {
-            return None;
-        }
-        let nobody = SimDocker::new(&self.os, "/nowhere", EngineKind::V23, 0);
-        let engine = Arc::new(Mutex::new(std::mem::replace(&mut self.docker, nobody)));
-        let begun = self.os.calls().len() as u64;
-        for (call, act) in self.meanwhile.drain(..) {
-            let engine = engine.clone();
-            self.os.act_before(begun + call, move |_| act(&mut engine.lock().expect("one call at a time")));
-        }
-        Some(engine)
-    }
-
-    /// What the step had no call for happens now.
-    fn take_engine_back(&mut self, engine: Arc<Mutex<SimDocker>>) {
-        self.os.act_out();
-        let engine = Arc::into_inner(engine).expect("all its acts are over");
-        self.docker = engine.into_inner().expect("no act panicked");
     }
 
     fn progress(&self) -> [u64; 4] {
@@ -683,21 +661,6 @@ impl World {
         if self.docker.is_running(id) {
             self.docker.write(id, stream, bytes, time_ns);
         }
-    }
-
-    /// A line that is written during the agent's next step, before call `call` of it.
-    pub fn say_meanwhile(&mut self, call: u64, id: &str, n_bytes: usize) {
-        let (text, time_ns, id) = (self.text(n_bytes), self.tick(), id.to_owned());
-        self.meanwhile(call, move |docker| {
-            if docker.is_running(&id) {
-                docker.log(&id, Stream::Stdout, &text, time_ns);
-            }
-        });
-    }
-
-    /// The engine acts during the agent's next step.
-    pub fn meanwhile(&mut self, call: u64, act: impl FnOnce(&mut SimDocker) + Send + 'static) {
-        self.meanwhile.push((call, Box::new(act)));
     }
 
     pub fn stop(&mut self, id: &str) {

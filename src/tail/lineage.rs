@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use memchr::memrchr;
 
-use crate::config::limits::DRAINED_HEADS_MAX;
+use crate::config::limits::{DRAINED_HEADS_MAX, NAMELESS_PERIOD};
 use crate::discover::listing::{places, siblings};
 use crate::sys::{FileId, Kind, Os};
 use crate::tail::generation::ended_early;
@@ -39,6 +40,8 @@ pub struct Lineage<O: Os> {
     pub(super) passed: u64,
     /// The newest one was cut, and copies of what it held are still to be looked for.
     pub(super) copies_due: bool,
+    /// When it was looked for what stands behind a log without a name.
+    looked_behind: Option<Duration>,
 }
 
 /// How often a look begins again when rotations overtake it.
@@ -65,6 +68,7 @@ impl<O: Os> Lineage<O> {
             newest: None,
             passed: 0,
             copies_due: false,
+            looked_behind: None,
         }
     }
 
@@ -145,8 +149,15 @@ impl<O: Os> Lineage<O> {
     }
 
     /// No file stands under the log's name. Rotated siblings may, also some that came behind what is held: an engine that
-    /// died between two steps of a rotation leaves it like that.
+    /// died between two steps of a rotation leaves it like that. Not at each look: a log that was deleted while it is
+    /// written to stays without a name, and is read often.
     fn look_behind(&mut self, os: &O) -> io::Result<Look> {
+        let now = os.monotonic();
+        let is_recent = self.looked_behind.is_some_and(|before| now < before + NAMELESS_PERIOD);
+        if is_recent && !self.generations.is_empty() {
+            return Ok(Look::Missing);
+        }
+        self.looked_behind = Some(now);
         match self.open_newer(os) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Look::Missing), // The directory is gone too.
             other => other,

@@ -1,6 +1,7 @@
 //! Which incarnations there are, in order, and where reading begins and ends.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::config::limits::{DRAINED_HEADS_MAX, LINE_BYTES_MAX, QUANTUM_BYTES};
 use crate::sim::os::{Errno, Fault, FaultPlan, SimOs};
@@ -128,6 +129,32 @@ fn what_came_behind_the_held_one_is_read_though_the_log_has_no_name() {
     // The one that is held is deleted: what it was rotated from was read.
     log.os.engine_unlink(LOG).unwrap();
     assert_eq!((log.look().unwrap(), log.read()), (Look::Missing, String::new()));
+}
+
+#[test]
+fn a_deleted_log_that_is_still_written_costs_a_look_behind_it_once_a_second() {
+    let mut log = Log::of("1\n");
+    log.rotate("2\n");
+    let mut log = log.found(&[]);
+    let file = log.os.engine_open(LOG).unwrap();
+    log.os.engine_unlink(LOG).unwrap();
+    let calls_of_a_look = |log: &mut Log| {
+        log.os.arm(FaultPlan::none());
+        assert_eq!(log.look().unwrap(), Look::Missing);
+        log.os.calls().len()
+    };
+    assert!(calls_of_a_look(&mut log) > 1);
+    log.os.engine_append(&file, b"3\n");
+    assert_eq!(calls_of_a_look(&mut log), 1);
+    assert_eq!(log.read(), "1\n2\n3\n");
+    log.os.advance(Duration::from_secs(1));
+    assert!(calls_of_a_look(&mut log) > 1);
+    // What comes there is found a second later.
+    log.os.engine_rename(Log::path(".1"), Log::path(".2")).unwrap();
+    log.os.engine_write_whole(Log::path(".1"), b"4\n").unwrap();
+    assert_eq!(calls_of_a_look(&mut log), 1);
+    log.os.advance(Duration::from_secs(1));
+    assert_eq!((log.look().unwrap(), log.read()), (Look::Grown(1), "4\n".to_owned()));
 }
 
 #[test]

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::config::limits::{
-    BULK_FILE_BYTES, BULK_LOOK_BYTES, POLL_BULK, POLL_MAX, POLL_MIN, POLL_PER_HOT, SWEEP_PERIOD, UNWATCHED_PERIOD,
+    BULK_LOOK_BYTES, POLL_BULK, POLL_MAX, POLL_MAX_STEADY, POLL_MIN, POLL_PER_HOT, STEADY_FILE_BYTES, STEADY_PART,
+    SWEEP_PERIOD, UNWATCHED_PERIOD,
 };
 
 /// A log without news for so long is idle and gets a watch.
@@ -22,7 +23,36 @@ pub struct Activity {
     grown_at: Duration,
     hinted_since: Duration,
     n_hinted: u32,
-    is_bulk: bool,
+    flow: Flow,
+}
+
+/// How a hot log comes: it says how long it may be left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// It may be rotated at any moment, more than once between two looks.
+    Unknown,
+    Steady,
+    Bulk,
+}
+
+impl Flow {
+    fn of(look_bytes: u64, file_bytes: u64) -> Flow {
+        let is_steady = file_bytes >= STEADY_FILE_BYTES && look_bytes <= file_bytes / STEADY_PART;
+        match is_steady {
+            false => Flow::Unknown,
+            true if look_bytes < BULK_LOOK_BYTES => Flow::Steady,
+            true => Flow::Bulk,
+        }
+    }
+
+    fn pause(self, n_hot: usize) -> Duration {
+        let (min, max) = match self {
+            Flow::Unknown => (POLL_MIN, POLL_MAX),
+            Flow::Steady => (POLL_MIN, POLL_MAX_STEADY),
+            Flow::Bulk => (POLL_BULK, POLL_MAX_STEADY),
+        };
+        POLL_PER_HOT.saturating_mul(u32::try_from(n_hot).unwrap_or(u32::MAX)).clamp(min, max)
+    }
 }
 
 /// What to do about the watch of a log.
@@ -35,7 +65,14 @@ pub enum WatchChange {
 
 impl Activity {
     pub fn new(now: Duration) -> Activity {
-        Activity { watched: false, refused_at: None, grown_at: now, hinted_since: now, n_hinted: 0, is_bulk: false }
+        Activity {
+            watched: false,
+            refused_at: None,
+            grown_at: now,
+            hinted_since: now,
+            n_hinted: 0,
+            flow: Flow::Unknown,
+        }
     }
 
     pub fn is_hot(&self, now: Duration) -> bool {
@@ -58,7 +95,7 @@ impl Activity {
 
     /// What the last look brought, and how much of the file is read.
     pub fn brought(&mut self, bytes: u64, file_bytes: u64) {
-        self.is_bulk = bytes >= BULK_LOOK_BYTES && file_bytes >= BULK_FILE_BYTES;
+        self.flow = Flow::of(bytes, file_bytes);
     }
 
     /// No bytes came.
@@ -71,8 +108,7 @@ impl Activity {
     /// How long until the next look when nothing hints at it.
     pub fn pause(&self, now: Duration, n_hot: usize) -> Duration {
         if self.is_hot(now) {
-            let pause = POLL_PER_HOT.saturating_mul(u32::try_from(n_hot).unwrap_or(u32::MAX));
-            return pause.clamp(if self.is_bulk { POLL_BULK } else { POLL_MIN }, POLL_MAX);
+            return self.flow.pause(n_hot);
         }
         if self.watched { SWEEP_PERIOD } else { UNWATCHED_PERIOD }
     }
@@ -112,13 +148,23 @@ mod tests {
     }
 
     #[test]
-    fn bulk_is_looked_at_less_often_unless_it_may_be_rotated_soon() {
-        let mut activity = Activity::new(Duration::ZERO);
-        activity.brought(BULK_LOOK_BYTES, BULK_FILE_BYTES);
-        assert_eq!(activity.pause(Duration::ZERO, 1), POLL_BULK);
-        assert_eq!(activity.pause(Duration::ZERO, 1000), POLL_MAX);
-        activity.brought(BULK_LOOK_BYTES, BULK_FILE_BYTES - 1);
-        assert_eq!(activity.pause(Duration::ZERO, 1), POLL_MIN);
+    fn a_steady_log_is_looked_at_less_often_than_one_that_may_be_rotated_soon() {
+        let pauses = |look_bytes, file_bytes| {
+            let mut activity = Activity::new(Duration::ZERO);
+            activity.brought(look_bytes, file_bytes);
+            (activity.pause(Duration::ZERO, 1), activity.pause(Duration::ZERO, 1000))
+        };
+        let steady = STEADY_FILE_BYTES;
+        assert_eq!(pauses(BULK_LOOK_BYTES, steady - 1), (POLL_MIN, POLL_MAX));
+        assert_eq!(pauses(BULK_LOOK_BYTES - 1, steady), (POLL_MIN, POLL_MAX_STEADY));
+        assert_eq!(pauses(BULK_LOOK_BYTES, steady), (POLL_BULK, POLL_MAX_STEADY));
+        assert_eq!(pauses(steady / STEADY_PART, steady), (POLL_BULK, POLL_MAX_STEADY));
+        assert_eq!(
+            pauses(steady / STEADY_PART + 1, steady),
+            (POLL_MIN, POLL_MAX),
+            "rotated again within four such looks"
+        );
+        assert_eq!(pauses(steady, 100 * steady), (POLL_BULK, POLL_MAX_STEADY), "a large file is rotated seldom");
     }
 
     #[test]

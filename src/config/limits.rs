@@ -119,14 +119,18 @@ pub const ROOT_PERIOD: Duration = Duration::from_secs(1);
 /// Hot logs are polled every `clamp(hot × POLL_PER_HOT, POLL_MIN, POLL_MAX)`: under load a watch would cost an event
 /// per write, and slow the writer down threefold. At `POLL_MIN` a line waits 2 ms in the middle; a look costs several calls,
 /// which at 10 MB/s is more than the lines themselves.
+pub const POLL_PER_HOT: Duration = Duration::from_micros(800);
 pub const POLL_MIN: Duration = Duration::from_millis(4);
 pub const POLL_MAX: Duration = Duration::from_millis(25);
-/// A log that brings so much with one look, and won't be rotated before the next ones (its file holds `BULK_FILE_BYTES`
-/// already), is polled every `POLL_BULK`: waking up costs more than the looks, and nobody waits for the single line.
-pub const POLL_BULK: Duration = Duration::from_millis(12);
+/// A log is steady when its file holds so much already and grew by no more than a part of that with one look: then no two
+/// rotations fall between two looks, and among many hot logs it can wait for `POLL_MAX_STEADY`.
+pub const STEADY_FILE_BYTES: u64 = 1024 * 1024;
+pub const STEADY_PART: u64 = 4;
+pub const POLL_MAX_STEADY: Duration = Duration::from_millis(40);
+/// A steady log that brings so much with one look is polled every `POLL_BULK`: waking up costs more than the looks, and nobody
+/// waits for the single line. At 10 MB/s that is about a quantum.
+pub const POLL_BULK: Duration = Duration::from_millis(24);
 pub const BULK_LOOK_BYTES: u64 = 16 * 1024;
-pub const BULK_FILE_BYTES: u64 = 1024 * 1024;
-pub const POLL_PER_HOT: Duration = Duration::from_micros(500);
 
 // --- Deciding ------------------------------------------------------------------------------------------------------
 

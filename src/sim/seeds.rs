@@ -230,6 +230,7 @@ fn act(world: &mut World, random: &mut Random, of: Kind) -> Allowance {
     let with_power = random.one_in(3);
     let with_faults = random.coin();
     let with_damage = random.one_in(3);
+    world.note(format_args!("power losses: {with_power}, faults: {with_faults}, damage: {with_damage}"));
     let mut allowance = Allowance::NONE;
     allowance.unknown_losses = true;
     let mut ids: Vec<String> = Vec::new();
@@ -246,7 +247,9 @@ fn act(world: &mut World, random: &mut Random, of: Kind) -> Allowance {
         if of == Kind::Overtaken && random.coin() {
             overtake(world, random, &id, with_damage);
         }
-        match random.below(30) {
+        let act = random.below(30);
+        world.note(format_args!("act {act} upon {id:.6}"));
+        match act {
             0..=9 => {
                 let n = random.within(1..=6);
                 for _ in 0..n {
@@ -366,7 +369,9 @@ fn damage(world: &mut World, random: &mut Random, id: &str) {
     if !world.docker.is_running(id) || !world.os.engine_exists(world.docker.log_path(id)) {
         return;
     }
-    match random.below(6) {
+    let kind = random.below(6);
+    world.note(format_args!("damage {kind} to {id:.6}"));
+    match kind {
         0 => world.docker.truncate(id),
         1 => world.docker.copy_truncate(id, ".1"),
         2 => {

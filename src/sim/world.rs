@@ -312,6 +312,13 @@ impl World {
         }
     }
 
+    /// Says what comes next, for a replay.
+    pub fn note(&self, what: impl std::fmt::Display) {
+        if self.traced {
+            eprintln!("# {what}");
+        }
+    }
+
     fn step_with(&mut self, hints: &Hints) -> bool {
         if self.traced {
             self.show_scene();
@@ -360,6 +367,7 @@ impl World {
 
     /// The agent died. Its descriptors are closed, and after a power loss the engine starts what ran before.
     fn revive(&mut self, kind: Crash) {
+        self.note(format_args!("the agent dies: {kind:?}"));
         self.agent = None;
         self.obituary = self.os.last_calls();
         self.count_calls();
@@ -521,6 +529,7 @@ impl World {
 
     /// The state is gone; the next life makes it anew.
     pub fn lose_store(&mut self) {
+        self.note("the store is lost");
         self.kill();
         self.store.clear();
         self.store_made = false;
@@ -707,6 +716,7 @@ impl World {
 
     /// `kill -9` of the engine, which comes back at once.
     pub fn kill_engine(&mut self) {
+        self.note("the engine dies");
         self.docker.kill();
         self.restart_engine();
     }

@@ -378,7 +378,7 @@ impl<O: Os> Lineage<O> {
         let Some(front) = self.generations.front_mut() else {
             return Ok(Chunk::Quiet { rest: 0 });
         };
-        let stat = front.source.stat(os)?;
+        let mut stat = front.source.stat(os)?;
         if front.is_plain() {
             if let Some(rest) = front.rest_behind_lines(Some(stat)) {
                 return Ok(Chunk::Quiet { rest });
@@ -394,6 +394,9 @@ impl<O: Os> Lineage<O> {
             if front.offset == 0 && front.head.is_some() && front.source.head(os)? != front.head {
                 self.check_held(os)?;
                 return Ok(Chunk::Rewritten { lost: 0..0 });
+            }
+            if front.head.is_some_and(|head| stat.size < u64::from(head.bytes)) {
+                stat = front.source.stat(os)?; // The first line came since.
             }
         } else if let Some(rest) = front.rest_behind_lines(None) {
             return Ok(Chunk::Quiet { rest });

@@ -116,6 +116,26 @@ fn rotations_during_a_look_hide_nothing_and_change_no_order() {
 }
 
 #[test]
+fn a_first_line_that_comes_between_two_calls_and_is_rotated_and_compressed_comes_once() {
+    let steps = || {
+        let mut steps = rotations(&["2\n", "3\n"], 5);
+        steps.insert(0, Box::new(|os: &SimOs| os.engine_write_whole(LOG, b"1\n").unwrap()));
+        steps.push(Box::new(|os: &SimOs| {
+            let text = os.engine_read(Log::path(".2")).unwrap();
+            os.engine_write_whole(Log::path(".2.gz"), &gzip(&text)).unwrap();
+            os.engine_unlink(Log::path(".2")).unwrap();
+        }));
+        steps
+    };
+    for call in 0..30 {
+        for at_once in 1..=steps().len() {
+            let told = read_while_it_rotates(Log::of(""), steps(), 0, call, at_once);
+            assert_eq!(told.replace("[0..0]", ""), "1\n2\n3\n", "{at_once} steps before each call from {call} on");
+        }
+    }
+}
+
+#[test]
 fn what_came_behind_the_held_one_is_read_though_the_log_has_no_name() {
     let mut log = Log::of("1\n");
     assert_eq!(log.read(), "1\n");

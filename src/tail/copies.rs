@@ -19,8 +19,11 @@ impl<O: Os> Lineage<O> {
                 cut.push((ix, head));
             }
         }
-        let newest_plain = self.generations.iter().rposition(Generation::is_plain);
-        self.copies_due |= cut.last().map(|(ix, _)| *ix).is_some_and(|ix| Some(ix) == newest_plain);
+        for (ix, _) in &cut {
+            let id = self.generations[*ix].id;
+            self.copies_due.retain(|due| *due != id);
+            self.copies_due.push(id);
+        }
         let mut copies = Vec::new();
         let heads: Vec<_> = cut.iter().map(|(_, head)| *head).collect();
         for (ix, _) in &cut {
@@ -33,9 +36,11 @@ impl<O: Os> Lineage<O> {
             }
         }
         heads.into_iter().for_each(|head| self.drop_compressed_twin(head));
-        if self.copies_due {
-            self.take_unseen_copies(os, self.generations.len() - 1)?;
-            self.copies_due = false;
+        while let Some(id) = self.copies_due.last() {
+            if let Some(cut_ix) = self.generations.iter().position(|held| held.id == *id) {
+                self.take_unseen_copies(os, cut_ix)?;
+            }
+            self.copies_due.pop();
         }
         Ok(())
     }

@@ -115,6 +115,20 @@ fn a_copy_of_what_was_cut_before_its_turn_is_read_in_its_place() {
 }
 
 #[test]
+fn a_copy_of_what_was_written_between_two_cuts_is_read_though_the_log_was_rotated_since() {
+    let new = || {
+        let mut log = Log::of("one\n");
+        log.rewrite("two\n"); // Cut by the engine, which keeps one file: "one" is gone.
+        log.copytruncate("three\n");
+        log.rotate("four\n");
+        log
+    };
+    let mut log = new();
+    assert_eq!((log.look().unwrap(), log.read()), (Look::Grown(1), "[0..0]two\nthree\nfour\n".to_owned()));
+    assert_eq!(told_at_every_call(new), "[0..0]two\nthree\nfour\n");
+}
+
+#[test]
 fn what_was_cut_before_its_turn_may_have_been_compressed_before() {
     let mut log = Log::of("one\n");
     log.rotate("two\n");

@@ -38,8 +38,8 @@ pub struct Lineage<O: Os> {
     pub(super) newest: Option<FileId>,
     /// How many incarnations were read before the first in `generations`.
     pub(super) passed: u64,
-    /// The newest one was cut, and copies of what it held are still to be looked for.
-    pub(super) copies_due: bool,
+    /// Those that were cut, and copies of what they held are still to be looked for; the newest last.
+    pub(super) copies_due: Vec<FileId>,
     /// When it was looked for what stands behind a log without a name.
     looked_behind: Option<Duration>,
 }
@@ -67,7 +67,7 @@ impl<O: Os> Lineage<O> {
             drained: drained.into_iter().collect(),
             newest: None,
             passed: 0,
-            copies_due: false,
+            copies_due: Vec::new(),
             looked_behind: None,
         }
     }
@@ -372,7 +372,7 @@ impl<O: Os> Lineage<O> {
 
     /// The next bytes of the oldest incarnation into `buffer`, which is the agent's one read buffer.
     pub fn read(&mut self, os: &O, buffer: &mut Vec<u8>) -> io::Result<Chunk> {
-        if self.copies_due {
+        if !self.copies_due.is_empty() {
             self.check_held(os)?; // The last try failed.
         }
         let Some(front) = self.generations.front_mut() else {

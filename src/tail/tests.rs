@@ -149,7 +149,9 @@ pub(super) fn told_at_every_call(log: impl Fn() -> Log) -> String {
             log.look().unwrap();
             log.read_into(&mut told).unwrap();
         }
-        assert_eq!(told, expected, "call {call}, answered with {result:?}");
+        // That nothing is lost may be told or not.
+        let lines = |told: &str| told.replace("[0..0]", "");
+        assert_eq!(lines(&told), lines(&expected), "call {call}, answered with {result:?}");
         if call >= n_calls {
             break;
         }

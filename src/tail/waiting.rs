@@ -24,7 +24,7 @@ impl<O: Os> Lineage<O> {
     /// `None` if there is something to do other than wait for more.
     pub fn resting(&self) -> Option<Resting> {
         let [only] = self.generations.as_slices().0 else { return None };
-        let is_all = self.generations.len() == 1 && self.newest == Some(only.id) && !self.copies_due;
+        let is_all = self.generations.len() == 1 && self.newest == Some(only.id) && self.copies_due.is_empty();
         only.rest_behind_lines(None).filter(|_| is_all && only.is_plain())?;
         only.end.map(|end| Resting { id: only.id, size: end.size, modified_ns: end.modified_ns })
     }

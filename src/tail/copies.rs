@@ -113,6 +113,22 @@ impl<O: Os> Lineage<O> {
         }
     }
 
+    /// The oldest incarnation had no line when it was found: it may have been copied and cut before its first one was seen.
+    /// True if there are copies; the oldest of them is the oldest incarnation now.
+    pub(super) fn take_copies_before_first_line(&mut self, os: &O) -> io::Result<bool> {
+        let is_due = |front: &Generation<O>| front.headless && front.offset == 0;
+        let Some(front) = self.generations.front().filter(|front| is_due(front)) else {
+            return Ok(false);
+        };
+        let is_seen = front.head.is_some();
+        if self.take_unseen_copies(os, 0)? {
+            return Ok(true);
+        }
+        // From here on its first line tells if it is cut.
+        self.generations.front_mut().expect("none was taken away").headless &= !is_seen;
+        Ok(false)
+    }
+
     /// A sibling that came without a rotation is a copy of what was cut away (copytruncate). Where nothing of an
     /// incarnation was read before the cut, the copy is all there is to notice it by. It lies below that incarnation, the
     /// one with the index `cut_ix`, and above all that is known; rotations may have moved both on.
@@ -146,15 +162,18 @@ impl<O: Os> Lineage<O> {
                 copies.push(copy);
             }
         }
-        // Rotations on the way would have made siblings too, and those are newer.
-        let newest = self.generations.back().expect("one of them is the cut one").id;
-        let is_same = !copies.is_empty() && is_named(os, &self.log(), Some(newest))?;
-        if is_same {
-            for copy in copies {
-                self.generations.insert(cut_ix, copy);
-            }
+        if copies.is_empty() {
+            return Ok(false);
         }
-        Ok(is_same)
+        // Rotations on the way would have made siblings too, and those are newer: the next look takes them.
+        let newest = self.generations.back().expect("one of them is the cut one").id;
+        if !is_named(os, &self.log(), Some(newest))? {
+            return if is_named(os, &self.log(), None)? { Ok(false) } else { Err(rotated_meanwhile()) };
+        }
+        for copy in copies {
+            self.generations.insert(cut_ix, copy);
+        }
+        Ok(true)
     }
 
     /// A copy of the text that was cut away (logrotate's copytruncate makes one), from where we had read to.
@@ -194,4 +213,8 @@ impl<O: Os> Lineage<O> {
         }
         Ok(None)
     }
+}
+
+fn rotated_meanwhile() -> io::Error {
+    io::Error::new(io::ErrorKind::WouldBlock, "it was rotated while copies of what was cut away were looked for")
 }

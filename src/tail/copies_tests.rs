@@ -1,7 +1,9 @@
 //! Logs that are cut in place, and the copies of what was cut away.
 
+use std::io::ErrorKind;
+
 use crate::sim::os::{Errno, Fault, FaultPlan};
-use crate::tail::tests::{DIRECTORY, LOG, Log, gzip, told_at_every_call};
+use crate::tail::tests::{DIRECTORY, LOG, Log, gzip, head_of, told_at_every_call};
 use crate::tail::{Lineage, Look};
 
 #[test]
@@ -223,6 +225,31 @@ fn a_call_that_fails_costs_no_copy() {
         log
     });
     assert_eq!(told, "[0..0]one\ntwo\n");
+}
+
+#[test]
+fn a_head_that_could_not_be_asked_for_leaves_its_copies_to_be_found() {
+    for call in 0..20 {
+        let mut log = Log::of("");
+        log.write("one\n");
+        log.copytruncate("two\n");
+        log.os.arm(FaultPlan::at(call, Fault::Errno(Errno::Io)));
+        let _ = log.lineage.head(&log.os);
+        log.os.disarm();
+        assert_eq!(log.lineage.head(&log.os).unwrap(), head_of("one\n"), "call {call} failed");
+        assert_eq!(log.read(), "one\ntwo\n");
+    }
+}
+
+#[test]
+fn copies_of_a_log_that_was_rotated_meanwhile_wait_for_the_next_look() {
+    let mut log = Log::of("");
+    log.write("one\n");
+    log.copytruncate("two\n");
+    log.rotate("three\n");
+    let error = log.lineage.read(&log.os, &mut Vec::new()).err().expect("not all of it was found");
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    assert_eq!((log.look().unwrap(), log.read()), (Look::Grown(1), "[0..0]one\ntwo\nthree\n".to_owned()));
 }
 
 #[test]

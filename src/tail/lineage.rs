@@ -386,7 +386,7 @@ impl<O: Os> Lineage<O> {
             if stat.size < front.offset {
                 return self.rewritten(os, stat);
             }
-            if front.offset == 0 && front.headless && self.take_unseen_copies(os, 0)? {
+            if self.take_copies_before_first_line(os)? {
                 return Ok(Chunk::Rewritten { lost: 0..0 });
             }
             // Before the first line is decided no read overlaps it, so its hash must tell that it is still there.
@@ -424,9 +424,8 @@ impl<O: Os> Lineage<O> {
         let Some(front) = self.generations.front_mut() else {
             return Ok(None);
         };
-        let is_new = front.head.is_none() && front.headless && front.offset == 0;
         let head = front.learn_head(os)?;
-        if is_new && head.is_some() && self.take_unseen_copies(os, 0)? {
+        if head.is_some() && self.take_copies_before_first_line(os)? {
             return Ok(self.generations.front().and_then(|copy| copy.head));
         }
         Ok(head)

@@ -142,23 +142,30 @@ impl<O: Os> Lineage<O> {
             Err(error) => return Err(error),
         };
         let mut copies: Vec<Generation<O>> = Vec::new();
+        let mut plain = None;
         for sibling in siblings(&self.id, &names) {
             let Some(mut copy) = self.open_sibling(os, sibling.number, sibling.compressed)? else {
                 continue;
             };
+            let head = copy.learn_head(os)?;
+            if !copy.is_compressed() {
+                plain = Some((sibling.number, head));
+            } else if plain == Some((sibling.number, head)) {
+                continue; // The plain one is being compressed. What we know of its head may be older than a cut.
+            }
             if let Some(held_ix) = self.generations.iter().position(|held| held.id == copy.id) {
                 if held_ix < cut_ix {
                     break;
                 }
                 continue;
             }
-            if copy.learn_head(os)?.is_none() {
+            if head.is_none() {
                 continue; // Of an empty log; what was copied before that lies behind it.
             }
             if self.knows_head(os, &mut copy)? {
                 break;
             }
-            if copies.iter().all(|taken| taken.head != copy.head) {
+            if copies.iter().all(|taken| taken.head != head) {
                 copies.push(copy);
             }
         }

@@ -242,6 +242,19 @@ fn a_head_that_could_not_be_asked_for_leaves_its_copies_to_be_found() {
 }
 
 #[test]
+fn the_compressed_form_of_a_log_that_is_held_is_no_copy_of_an_older_one() {
+    let mut log = Log::of("");
+    log.write("one\n");
+    log.rotate("two\n");
+    log.look().unwrap();
+    log.compress(1);
+    log.rewrite("three\n"); // Nobody has seen that yet.
+    log.rotate("four\n");
+    log.os.engine_write_whole(Log::path(".1.gz"), &gzip(b"three\n")).unwrap(); // The plain one is still to be deleted.
+    assert_eq!((log.look().unwrap(), log.read()), (Look::Grown(1), "one\n[0..0]three\nfour\n".to_owned()));
+}
+
+#[test]
 fn copies_of_a_log_that_was_rotated_meanwhile_wait_for_the_next_look() {
     let mut log = Log::of("");
     log.write("one\n");

@@ -1,6 +1,7 @@
 //! Logs that are cut in place, and the copies of what was cut away.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use crate::sim::os::{Errno, Fault, FaultPlan};
 use crate::tail::tests::{DIRECTORY, LOG, Log, gzip, head_of, told_at_every_call};
@@ -252,6 +253,33 @@ fn the_compressed_form_of_a_log_that_is_held_is_no_copy_of_an_older_one() {
     log.rotate("four\n");
     log.os.engine_write_whole(Log::path(".1.gz"), &gzip(b"three\n")).unwrap(); // The plain one is still to be deleted.
     assert_eq!((log.look().unwrap(), log.read()), (Look::Grown(1), "one\n[0..0]three\nfour\n".to_owned()));
+}
+
+#[test]
+fn a_copytruncate_between_any_two_calls_costs_no_line_and_repeats_none() {
+    for (text, next) in [("", "another\n"), ("one\n", "another\n"), ("one\n", "two\n")] {
+        for (copied, cut) in (0..16).flat_map(|copied| (copied..16).map(move |cut| (copied, cut))) {
+            let mut log = Log::of(text);
+            log.write(if text.is_empty() { "one\n" } else { "" });
+            log.os.arm(FaultPlan::none());
+            log.os.act_before(copied, |os| {
+                let text = os.engine_read(LOG).unwrap();
+                os.engine_write_whole(Log::path(".1"), &text).unwrap();
+            });
+            log.os.act_before(cut, move |os| {
+                os.advance(Duration::from_millis(1)); // The same size at the same time would be the same file.
+                os.engine_write_whole(LOG, next.as_bytes()).unwrap();
+            });
+            let mut told = String::new();
+            for _ in 0..10 {
+                if let Err(error) = log.look().and_then(|_| log.read_into(&mut told)) {
+                    assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "cut within a read, which is tried again");
+                }
+            }
+            let told = told.replace("[0..0]", "");
+            assert_eq!(told, format!("one\n{next}"), "copied before call {copied}, cut before {cut}");
+        }
+    }
 }
 
 #[test]

@@ -118,6 +118,18 @@ fn rotations_during_a_look_hide_nothing_and_change_no_order() {
     }
 }
 
+/// One that is held is met behind two new ones, of which the newer one came to lie behind the older.
+#[test]
+fn two_rotations_within_a_look_that_finds_two_change_no_order() {
+    const FILES_MAX: u32 = 9;
+    for call in 0..20 {
+        let log = Log::of("1\n");
+        let steps = rotations(&["2\n", "3\n", "4\n"], FILES_MAX);
+        let told = read_while_it_rotates(log, steps, FILES_MAX as usize, call, 2 * FILES_MAX as usize);
+        assert_eq!(told, "1\n2\n3\n4\n", "two rotations before call {call}");
+    }
+}
+
 #[test]
 fn a_first_line_that_comes_between_two_calls_and_is_rotated_and_compressed_comes_once() {
     let steps = || {
@@ -350,6 +362,14 @@ fn the_same_incarnations_can_be_read_once_more_when_their_names_are_gone() {
     log.lineage = again;
     assert_eq!(log.look().unwrap(), Look::Same);
     assert_eq!(log.read(), "one\ntwo\n");
+}
+
+#[test]
+fn a_log_that_was_cut_before_it_is_read_once_more_tells_so() {
+    let mut log = Log::of("one\n");
+    log.lineage = log.lineage.reread(&log.os).unwrap();
+    log.rewrite("two\n");
+    assert_eq!(log.read(), "[0..0]two\n");
 }
 
 #[test]

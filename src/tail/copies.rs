@@ -172,10 +172,11 @@ impl<O: Os> Lineage<O> {
         if copies.is_empty() {
             return Ok(false);
         }
-        // Rotations on the way would have made siblings too, and those are newer: the next look takes them.
+        // Rotations on the way would have made siblings too, and those are newer.
         let newest = self.generations.back().expect("one of them is the cut one").id;
         if !is_named(os, &self.log(), Some(newest))? {
-            return if is_named(os, &self.log(), None)? { Ok(false) } else { Err(rotated_meanwhile()) };
+            let is_looked_at = is_named(os, &self.log(), self.newest)? || is_named(os, &self.log(), None)?;
+            return if is_looked_at { Ok(false) } else { Err(rotated_meanwhile()) }; // The next look takes them.
         }
         for copy in copies {
             self.generations.insert(cut_ix, copy);

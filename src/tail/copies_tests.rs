@@ -294,6 +294,17 @@ fn copies_of_a_log_that_was_rotated_meanwhile_wait_for_the_next_look() {
 }
 
 #[test]
+fn a_log_whose_newest_incarnation_was_read_by_an_earlier_life_waits_for_no_other_look() {
+    let mut log = Log::of("");
+    log.lineage.remember_drained(&[head_of("two\n").unwrap()]);
+    log.write("one\n");
+    log.rotate("two\n");
+    log.os.engine_unlink(Log::path(".1")).unwrap();
+    log.os.engine_write_whole(Log::path(".1"), b"whose?\n").unwrap();
+    assert_eq!((log.look().unwrap(), log.read()), (Look::Same, "one\n".to_owned()));
+}
+
+#[test]
 fn behind_nuls_a_copy_is_known_by_the_last_line() {
     let mut log = Log::of("\0\0\0\0one\n");
     assert_eq!(log.read(), "[4 nul]one\n");

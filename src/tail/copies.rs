@@ -5,7 +5,7 @@ use std::io;
 
 use crate::discover::listing::siblings;
 use crate::sys::{Os, Stat};
-use crate::tail::lineage::is_named;
+use crate::tail::lineage::{WALKS_MAX, is_named, overtaken};
 use crate::tail::{Chunk, Fingerprint, Generation, Lineage};
 
 impl<O: Os> Lineage<O> {
@@ -133,15 +133,36 @@ impl<O: Os> Lineage<O> {
     /// incarnation was read before the cut, the copy is all there is to notice it by. It lies below that incarnation, the
     /// one with the index `cut_ix`, and above all that is known; rotations may have moved both on.
     pub(super) fn take_unseen_copies(&mut self, os: &O, cut_ix: usize) -> io::Result<bool> {
+        for _ in 0..WALKS_MAX {
+            let copies = self.unseen_copies(os, cut_ix)?;
+            if copies.is_empty() {
+                return Ok(false);
+            }
+            // Rotations on the way would have made siblings too, and those are newer.
+            let newest = self.generations.back().expect("one of them is the cut one").id;
+            if is_named(os, &self.log(), Some(newest))? {
+                copies.into_iter().for_each(|copy| self.generations.insert(cut_ix, copy));
+                return Ok(true);
+            }
+            if is_named(os, &self.log(), self.newest)? || is_named(os, &self.log(), None)? {
+                return Ok(false);
+            }
+            self.look(os)?;
+        }
+        Err(overtaken())
+    }
+
+    /// From the newest to the oldest.
+    fn unseen_copies(&mut self, os: &O, cut_ix: usize) -> io::Result<Vec<Generation<O>>> {
+        let mut copies: Vec<Generation<O>> = Vec::new();
         if !self.generations.get(cut_ix).is_some_and(Generation::is_plain) {
-            return Ok(false);
+            return Ok(copies);
         }
         let names = match os.list(&self.directory) {
             Ok(names) => names,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(copies),
             Err(error) => return Err(error),
         };
-        let mut copies: Vec<Generation<O>> = Vec::new();
         let mut plain = None;
         for sibling in siblings(&self.id, &names) {
             let Some(mut copy) = self.open_sibling(os, sibling.number, sibling.compressed)? else {
@@ -169,19 +190,7 @@ impl<O: Os> Lineage<O> {
                 copies.push(copy);
             }
         }
-        if copies.is_empty() {
-            return Ok(false);
-        }
-        // Rotations on the way would have made siblings too, and those are newer.
-        let newest = self.generations.back().expect("one of them is the cut one").id;
-        if !is_named(os, &self.log(), Some(newest))? {
-            let is_looked_at = is_named(os, &self.log(), self.newest)? || is_named(os, &self.log(), None)?;
-            return if is_looked_at { Ok(false) } else { Err(rotated_meanwhile()) }; // The next look takes them.
-        }
-        for copy in copies {
-            self.generations.insert(cut_ix, copy);
-        }
-        Ok(true)
+        Ok(copies)
     }
 
     /// A copy of the text that was cut away (logrotate's copytruncate makes one), from where we had read to.
@@ -221,8 +230,4 @@ impl<O: Os> Lineage<O> {
         }
         Ok(None)
     }
-}
-
-fn rotated_meanwhile() -> io::Error {
-    io::Error::new(io::ErrorKind::WouldBlock, "it was rotated while copies of what was cut away were looked for")
 }

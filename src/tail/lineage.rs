@@ -45,7 +45,7 @@ pub struct Lineage<O: Os> {
 }
 
 /// How often a look begins again when rotations overtake it.
-const WALKS_MAX: usize = 8;
+pub(super) const WALKS_MAX: usize = 8;
 
 /// What a look found that is new, the newest first.
 struct Walk<O: Os> {
@@ -172,7 +172,7 @@ impl<O: Os> Lineage<O> {
                 return Ok(self.take(walk));
             }
         }
-        Err(io::Error::new(io::ErrorKind::WouldBlock, "it is rotated faster than its files can be opened"))
+        Err(overtaken())
     }
 
     /// Whether no rotation came to its end since the walk began.
@@ -528,6 +528,10 @@ impl<O: Os> Lineage<O> {
         front.end = None;
         Ok(())
     }
+}
+
+pub(super) fn overtaken() -> io::Error {
+    io::Error::new(io::ErrorKind::WouldBlock, "it is rotated faster than its files can be opened")
 }
 
 /// Whether this file stands under the path, or none does if it is none.

@@ -132,6 +132,18 @@ fn a_copy_of_what_was_written_between_two_cuts_is_read_though_the_log_was_rotate
 }
 
 #[test]
+fn each_of_several_logs_that_were_cut_has_its_copies() {
+    let mut log = Log::of("one\n");
+    log.rewrite("two\n");
+    log.copytruncate("three\n");
+    log.rotate("four\n");
+    log.look().unwrap();
+    log.rewrite("five\n");
+    log.copytruncate("six\n");
+    assert_eq!(log.read().replace("[0..0]", ""), "two\nthree\nfive\nsix\n");
+}
+
+#[test]
 fn what_was_cut_before_its_turn_may_have_been_compressed_before() {
     let mut log = Log::of("one\n");
     log.rotate("two\n");

@@ -223,6 +223,7 @@ impl<O: Os> Generation<O> {
         match memchr::memchr(b'\n', text) {
             _ if text.first() == Some(&0) => true,
             Some(newline) => Fingerprint::of(&text[..=newline]) == head,
+            None if text.len() >= LINE_BYTES_MAX => Fingerprint::of(&text[..LINE_BYTES_MAX]) == head, // As `Source::head` does.
             None => !ended,
         }
     }

@@ -365,6 +365,17 @@ fn the_same_incarnations_can_be_read_once_more_when_their_names_are_gone() {
 }
 
 #[test]
+fn a_first_line_as_long_as_is_looked_at_is_no_sign_of_a_cut() {
+    for n_bytes in [LINE_BYTES_MAX - 1, LINE_BYTES_MAX, LINE_BYTES_MAX + 1] {
+        let mut log = Log::of(&"x".repeat(n_bytes));
+        log.rotate("next\n");
+        let mut log = log.found(&[]);
+        let told = log.read();
+        assert!(told.ends_with("next\n") && !told.contains(".."), "{n_bytes} bytes: {told}");
+    }
+}
+
+#[test]
 fn a_log_that_was_cut_before_it_is_read_once_more_tells_so() {
     let mut log = Log::of("one\n");
     log.lineage = log.lineage.reread(&log.os).unwrap();

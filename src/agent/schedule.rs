@@ -37,11 +37,12 @@ enum Flow {
 
 impl Flow {
     fn of(look_bytes: u64, file_bytes: u64) -> Flow {
-        let is_steady = file_bytes >= STEADY_FILE_BYTES && look_bytes <= file_bytes / STEADY_PART;
-        match is_steady {
-            false => Flow::Unknown,
-            true if look_bytes < BULK_LOOK_BYTES => Flow::Steady,
-            true => Flow::Bulk,
+        if file_bytes < STEADY_FILE_BYTES || look_bytes > file_bytes / STEADY_PART {
+            Flow::Unknown
+        } else if look_bytes < BULK_LOOK_BYTES {
+            Flow::Steady
+        } else {
+            Flow::Bulk
         }
     }
 

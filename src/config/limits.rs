@@ -113,6 +113,7 @@ pub const UNWATCHED_PERIOD: Duration = Duration::from_secs(1);
 /// How often a log that has no name is looked for behind its place while its descriptor is held: the directory is listed,
 /// and its files are opened.
 pub const NAMELESS_PERIOD: Duration = Duration::from_secs(1);
+
 /// How often the mtime of the containers directory is looked at: one stat.
 pub const ROOT_PERIOD: Duration = Duration::from_secs(1);
 

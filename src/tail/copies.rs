@@ -116,8 +116,7 @@ impl<O: Os> Lineage<O> {
     /// The oldest incarnation had no line when it was found: it may have been copied and cut before its first one was seen.
     /// True if there are copies; the oldest of them is the oldest incarnation now.
     pub(super) fn take_copies_before_first_line(&mut self, os: &O) -> io::Result<bool> {
-        let is_due = |front: &Generation<O>| front.headless && front.offset == 0;
-        let Some(front) = self.generations.front().filter(|front| is_due(front)) else {
+        let Some(front) = self.generations.front().filter(|front| front.headless && front.offset == 0) else {
             return Ok(false);
         };
         let is_seen = front.head.is_some();

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::config::limits::PROOF_BYTES;
 use crate::sim::os::{Errno, Fault, FaultPlan, SimOs};
+use crate::sys::Os;
 use crate::tail::spooled::{End, Extent, FRAME_TEXT_BYTES, append_end, append_frame};
-use crate::tail::{Chunk, Fingerprint, Lineage, Look, Spooled};
+use crate::tail::{Chunk, Fingerprint, Lineage, Look, Resting, Spooled};
 
 pub(super) const DIRECTORY: &str = "/containers/web";
 pub(super) const LOG: &str = "/containers/web/web-json.log";
@@ -275,6 +276,26 @@ fn a_cut_behind_older_incarnations_is_noticed_and_a_copy_has_what_was_cut_away()
     log.copytruncate("five\n");
     assert_eq!(noticed(&mut log), Some(0..0), "a copy has it");
     assert_eq!(log.read(), "one\nfour\nfive\n");
+}
+
+#[test]
+fn a_log_rests_that_is_read_to_its_end_and_is_the_newest() {
+    let of_the_log = |log: &Log| Some(Resting::of(&log.os.stat(Path::new(LOG)).unwrap()));
+    let mut log = Log::of("one\n");
+    assert_eq!(log.lineage.resting(), None, "nothing of it was read");
+    log.read();
+    assert_eq!(log.lineage.resting(), of_the_log(&log));
+    log.rotate("two\n");
+    log.look().unwrap();
+    assert_eq!(log.lineage.resting(), None, "a newer one is to be read");
+    log.read();
+    assert_eq!(log.lineage.resting(), of_the_log(&log));
+    let mut log = Log::of("one\n");
+    log.lineage.remember_drained(&[head_of("two\n").unwrap()]);
+    log.rotate("two\n");
+    log.os.engine_unlink(Log::path(".1")).unwrap();
+    assert_eq!((log.look().unwrap(), log.read()), (Look::Same, "one\n".to_owned()));
+    assert_eq!(log.lineage.resting(), None, "the newest isn't held, so nothing tells that it grows");
 }
 
 #[test]

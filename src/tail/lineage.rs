@@ -332,13 +332,13 @@ impl<O: Os> Lineage<O> {
 
     /// Lets go of everything older than the generation with this index, and goes on in it from `offset`.
     pub fn begin_at(&mut self, os: &O, generation_ix: usize, offset: u64, tail: Option<Fingerprint>) -> io::Result<()> {
+        if let Some(generation) = self.generations.get_mut(generation_ix) {
+            generation.resume_at(os, offset, tail)?; // First: if it fails, all are still held.
+        }
         for _ in 0..generation_ix {
             self.pass(os)?;
         }
-        match self.generations.front_mut() {
-            Some(front) => front.resume_at(os, offset, tail),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Goes on behind the last whole line there is: `--from end`.

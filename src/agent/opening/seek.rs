@@ -85,13 +85,13 @@ impl<O: Os> Opening<'_, O> {
             };
             tracing::info!(container = %self.container.facts.metadata.name, "searching the output's end in the log");
             let mut scanned = self.container.lineage.reread(turn.os).map_err(Failed::Source)?;
-            begin_scan(turn.os, &mut scanned, seek).map_err(Failed::Source)?;
+            let from = begin_scan(turn.os, &mut scanned, seek).map_err(Failed::Source)?;
             let pipe = Pipe::new(shape.clone(), Unfinished::default(), None);
             let mut seen = |batch: &Batch| match observe(batch, &mut end) {
                 Some(owed) => Seen::Here(owed),
                 None => Seen::Nothing,
             };
-            if let Some(found) = scan(turn, &mut scanned, pipe, &mut seen).map_err(Failed::Source)? {
+            if let Some(found) = scan(turn, &mut scanned, from, pipe, &mut seen).map_err(Failed::Source)?.found {
                 return Ok((Some((found, end, prefer)), true));
             }
         }
@@ -114,17 +114,21 @@ impl<O: Os> Opening<'_, O> {
     /// incarnation that wasn't read. The output's last line may be the beginning of one there.
     fn begin_where(mut self, turn: &mut Turn<'_, O>, seek: Seek<'_>, has_lines: bool) -> Result<Aligned, Failed> {
         let torn = torn_line(turn.os, &self.output).map_err(Failed::Output)?;
+        let first = first_sought(turn.os, &mut self.container.lineage, &seek).map_err(Failed::Source)?;
         let mut is_first = false;
-        for epoch in &seek.epochs {
-            if let Some(torn) = &torn {
-                is_first |= self.first_record(turn, &seek, &epoch.shape)?.is_some_and(|first| first.starts_with(torn));
-            }
+        let mut unfinished = Unfinished::default();
+        // Most have nothing that could tell: they are new, and not read twice.
+        let epochs = if torn.is_some() || first.generation_ix > 0 { &seek.epochs[..] } else { &[] };
+        for epoch in epochs {
+            let (record, open) = self.first_record(turn, &seek, &epoch.shape)?;
+            is_first |= record.zip(torn.as_ref()).is_some_and(|(record, torn)| record.starts_with(torn));
+            unfinished = open;
         }
         let behind = match seek.former.is_empty() || is_first {
             true => None,
             false => self.behind_former(turn, &seek)?,
         };
-        begin_scan(turn.os, &mut self.container.lineage, &seek).map_err(Failed::Source)?;
+        let head = self.container.lineage.generations().nth(first.generation_ix).and_then(|held| held.head);
         self.container.began = seek.began;
         let is_gap = seek.is_known && has_lines && !is_first;
         if is_gap {
@@ -135,9 +139,7 @@ impl<O: Os> Opening<'_, O> {
             (false, true) => Aligned::Searched,
             (false, false) => Aligned::Fresh,
         };
-        let front = self.container.lineage.front();
-        let (head, offset, tail) = front.map_or((None, 0, None), |front| (front.head, front.offset, front.tail()));
-        let source = Source { generation_ix: 0, offset, tail, unfinished: Unfinished::default() };
+        let source = Source { unfinished, ..first };
         let Found { source, head, owed } = behind.unwrap_or(Found { source, head, owed: Vec::new() });
         let Some(torn) = torn else {
             let lineage = &mut self.container.lineage;
@@ -170,15 +172,20 @@ impl<O: Os> Opening<'_, O> {
                 lines.extend(batch.records().map(line_hash));
                 if lines.len() < SEEK_LINES_MAX { Seen::Nothing } else { Seen::Enough }
             };
-            scan(turn, &mut scanned, pipe, &mut seen).map_err(Failed::Source)?;
+            scan(turn, &mut scanned, 0, pipe, &mut seen).map_err(Failed::Source)?;
         }
         Earliest::of(turn.os, &self.output, &lines).map_err(Failed::Output)
     }
 
-    /// The first record that the log has.
-    fn first_record(&self, turn: &Turn<'_, O>, seek: &Seek<'_>, shape: &Arc<Shape>) -> Result<Option<Vec<u8>>, Failed> {
+    /// The first record that the log has, and the line that is open where it is first read.
+    fn first_record(
+        &self,
+        turn: &Turn<'_, O>,
+        seek: &Seek<'_>,
+        shape: &Arc<Shape>,
+    ) -> Result<(Option<Vec<u8>>, Unfinished), Failed> {
         let mut scanned = self.container.lineage.reread(turn.os).map_err(Failed::Source)?;
-        begin_scan(turn.os, &mut scanned, seek).map_err(Failed::Source)?;
+        let from = begin_scan(turn.os, &mut scanned, seek).map_err(Failed::Source)?;
         let pipe = Pipe::new(shape.clone(), Unfinished::default(), None);
         let mut first = None;
         let mut seen = |batch: &Batch| match batch.records().next() {
@@ -188,8 +195,8 @@ impl<O: Os> Opening<'_, O> {
             }
             None => Seen::Nothing,
         };
-        scan(turn, &mut scanned, pipe, &mut seen).map_err(Failed::Source)?;
-        Ok(first)
+        let open = scan(turn, &mut scanned, from, pipe, &mut seen).map_err(Failed::Source)?.open;
+        Ok((first, open))
     }
 }
 
@@ -252,22 +259,40 @@ fn torn_line<O: Os>(os: &O, output: &Output<O>) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Goes to where the container's lines of the output begin, or else to the oldest incarnation that wasn't read.
-fn begin_scan<O: Os>(os: &O, lineage: &mut Lineage<O>, seek: &Seek<'_>) -> io::Result<()> {
-    let began = seek.began.filter(|began| began.head.is_some());
-    let held = |began: &Began| lineage.generations().position(|held| held.head == began.head);
-    if let Some((ix, began)) = began.and_then(|began| Some((held(&began)?, began))) {
-        let generation = lineage.generations_mut().nth(ix).expect("just found");
-        let is_there = generation.is_compressed() || generation.stat(os)?.size >= began.offset;
-        // If the engine lost the bytes before it, rather too many lines than too few.
-        return match is_there && generation.proves(os, began.offset, began.tail)? {
-            true => lineage.begin_at(os, ix, began.offset, began.tail),
-            false => lineage.begin_at(os, ix, 0, None),
-        };
+/// Where the container's lines of the output begin in the log, as far as that is known and there.
+fn began_at<O: Os>(os: &O, lineage: &mut Lineage<O>, seek: &Seek<'_>) -> io::Result<Option<Source>> {
+    let Some(began) = seek.began.filter(|began| began.head.is_some()) else { return Ok(None) };
+    let held = lineage.generations_mut().enumerate().find(|(_, held)| held.head == began.head);
+    let Some((generation_ix, generation)) = held else { return Ok(None) };
+    let is_there = generation.is_compressed() || generation.stat(os)?.size >= began.offset;
+    // If the engine lost the bytes before it, rather too many lines than too few.
+    let (offset, tail) = match is_there && generation.proves(os, began.offset, began.tail)? {
+        true => (began.offset, began.tail),
+        false => (0, None),
+    };
+    Ok(Some(Source { generation_ix, offset, tail, unfinished: Unfinished::default() }))
+}
+
+/// Where the first line may stand that is sought: if nothing tells where the container's lines of the output begin, in
+/// the oldest incarnation that wasn't read.
+fn first_sought<O: Os>(os: &O, lineage: &mut Lineage<O>, seek: &Seek<'_>) -> io::Result<Source> {
+    if let Some(began) = began_at(os, lineage, seek)? {
+        return Ok(began);
     }
     let read = |head: Option<Fingerprint>| head.is_some_and(|head| seek.drained.contains(&head));
-    let ix = lineage.generations().position(|held| !read(held.head)).unwrap_or(0);
-    lineage.begin_at(os, ix, 0, None)
+    let generation_ix = lineage.generations().position(|held| !read(held.head)).unwrap_or(0);
+    Ok(Source { generation_ix, offset: 0, tail: None, unfinished: Unfinished::default() })
+}
+
+/// Goes to where lines are sought from, or farther back: its first line may have begun in an incarnation that was read.
+/// Tells how many are only read for that.
+fn begin_scan<O: Os>(os: &O, lineage: &mut Lineage<O>, seek: &Seek<'_>) -> io::Result<usize> {
+    if let Some(began) = began_at(os, lineage, seek)? {
+        lineage.begin_at(os, began.generation_ix, began.offset, began.tail)?;
+        return Ok(began.generation_ix);
+    }
+    lineage.begin_at(os, 0, 0, None)?;
+    Ok(first_sought(os, lineage, seek)?.generation_ix)
 }
 
 /// A place in the source behind a record that the output has.
@@ -289,16 +314,24 @@ enum Seen {
     Enough,
 }
 
-/// Renders the whole log once, without writing, and shows the records of each line.
+/// What rendering a log told.
+struct Scanned {
+    found: Option<Found>,
+    /// The line that was open where records were shown first.
+    open: Unfinished,
+}
+
+/// Renders the whole log once, without writing, and shows the records of each line from an incarnation on.
 fn scan<O: Os>(
     turn: &Turn<'_, O>,
     lineage: &mut Lineage<O>,
+    from: usize,
     mut pipe: Pipe,
     see: &mut dyn FnMut(&Batch) -> Seen,
-) -> io::Result<Option<Found>> {
+) -> io::Result<Scanned> {
     let mut buffer = Vec::new();
     let mut batch = Batch::default();
-    let mut found = None;
+    let mut scanned = Scanned { found: None, open: Unfinished::default() };
     loop {
         let (offset, bytes, is_rest) = match lineage.read(turn.os, &mut buffer)? {
             Chunk::Lines { offset, bytes } => (offset, bytes, false),
@@ -321,15 +354,16 @@ fn scan<O: Os>(
             let end = start + line.len();
             let record = line.strip_suffix(b"\n").unwrap_or(line);
             pipe.line(record, offset + start as u64, &mut batch, &mut Tally::default());
-            match see(&batch) {
+            match if generation_ix >= from { see(&batch) } else { Seen::Nothing } {
                 Seen::Nothing => {}
                 Seen::Here(owed) => {
                     let tail = Some(Fingerprint::of(crate::tail::identity::proof(line)));
                     let unfinished = pipe.assembler.unfinished().clone();
-                    let source = Source { generation_ix, offset: offset + end as u64, tail, unfinished };
-                    found = Some(Found { source, head, owed });
+                    let offset = offset + end as u64;
+                    let source = Source { generation_ix, offset, tail, unfinished };
+                    scanned.found = Some(Found { source, head, owed });
                 }
-                Seen::Enough => return Ok(found),
+                Seen::Enough => return Ok(scanned),
             }
             batch.clear();
             start = end;
@@ -338,8 +372,13 @@ fn scan<O: Os>(
             }
         }
         match is_rest {
-            true if lineage.len() > 1 => lineage.pass(turn.os)?,
-            true => return Ok(found),
+            true if lineage.len() > 1 => {
+                lineage.pass(turn.os)?;
+                if lineage.passed() as usize == from {
+                    scanned.open = pipe.assembler.unfinished().clone();
+                }
+            }
+            true => return Ok(scanned),
             false => {}
         }
     }

@@ -147,6 +147,49 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "tail-lost-behind-a-line-over-a-rotation",
+        kind: EngineKind::V20,
+        flags: "",
+        allowance: Allowance::UNKNOWN_LOSSES,
+        story: |world| {
+            let id = world.run("web", options(20_000, 3));
+            world.turns(2);
+            world.say(&id, 36_000); // Its last piece is in the next log.
+            let open = world.text(20_000);
+            world.write(&id, Stream::Stdout, &open[..17_000]);
+            world.seconds(2);
+            world.kill();
+            world.docker.lose_tail(&id, 150);
+            world.os.settle(world.docker.directory(&id)); // No power loss takes the rotation back.
+            world.seconds(2);
+            world.write(&id, Stream::Stdout, &open[17_000..]);
+            world.say_many(&id, 3, 100);
+            world.seconds(2);
+        },
+    },
+    Scenario {
+        name: "tail-lost-behind-a-line-over-a-rotation-and-no-output",
+        kind: EngineKind::V20,
+        flags: "",
+        allowance: Allowance::UNKNOWN_LOSSES,
+        story: |world| {
+            let id = world.run("web", options(20_000, 3));
+            world.turns(2);
+            world.say(&id, 36_000); // Its last piece is in the next log.
+            let open = world.text(20_000);
+            world.write(&id, Stream::Stdout, &open[..17_000]);
+            world.seconds(2);
+            world.kill();
+            world.docker.lose_tail(&id, 150);
+            world.os.settle(world.docker.directory(&id)); // No power loss takes the rotation back.
+            world.delete_output("web/web.log");
+            world.seconds(2);
+            world.write(&id, Stream::Stdout, &open[17_000..]);
+            world.say_many(&id, 3, 100);
+            world.seconds(2);
+        },
+    },
+    Scenario {
         name: "log-removed",
         kind: EngineKind::V20,
         flags: "",

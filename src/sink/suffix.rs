@@ -75,6 +75,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// The word of Thue and Morse and its complement have one hash modulo any power of two up to here, whatever the base.
+    #[test]
+    fn lines_of_two_kinds_in_an_order_that_deceives_hashes_are_told_apart() {
+        let word = |first: u32| (0..2_048_u32).map(move |ix| u64::from((first + ix.count_ones()) % 2));
+        let mut suffix = Suffix::new(word(0).collect());
+        assert_eq!(word(1).map(|line| suffix.observe(line)).last(), Some(None));
+        let mut suffix = Suffix::new(word(0).collect());
+        assert_eq!(word(0).map(|line| suffix.observe(line)).last(), Some(Some(2_048)));
+    }
+
     proptest! {
         /// Held against comparing every end with every beginning.
         #[test]

@@ -4,6 +4,7 @@ pub mod current;
 pub mod file;
 pub mod labels;
 pub mod limits;
+pub mod secret;
 pub mod sections;
 pub mod sink_options;
 pub mod sinks;

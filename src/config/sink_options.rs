@@ -12,11 +12,8 @@ use crate::cli::Failure;
 use crate::cli::flags::List;
 use crate::cli::layers::nearest;
 use crate::config::file::{At, Setting, Value, refused};
+use crate::config::secret::{self, Secret};
 use crate::forward::rendering::Value as FieldValue;
-use crate::sys::Os;
-
-/// Secrets and certificates are small.
-const SECRET_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What a value looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,37 +204,31 @@ impl<'a> Options<'a> {
         fields.into_iter().map(parse).collect()
     }
 
-    /// A secret, from its own key or from the file that `KEY_file` names; blanks around it are no part of it.
-    pub fn secret(&self, key: &str) -> Result<Option<String>, Failure> {
+    /// A secret, from its own key or from the file that `KEY_file` names.
+    pub fn secret(&self, key: &str) -> Result<Option<Secret>, Failure> {
         let file_key = format!("{key}_file");
         let given = self.text(key)?;
-        let Some(setting) = self.table.setting(&file_key) else { return Ok(given) };
+        let Some(setting) = self.table.setting(&file_key) else { return Ok(given.map(Secret::Given)) };
         if given.is_some() {
             return Err(self.refuse(&file_key, format!("{key} is given as well")));
         }
         let Value::Text(path) = &setting.value else { return Err(self.refuse(&file_key, "takes one path")) };
-        let bytes = self.read(&file_key, path)?;
-        let text = String::from_utf8(bytes).map_err(|_| self.refuse(&file_key, "not UTF-8"))?;
-        Ok(Some(text.trim().to_owned()))
+        Ok(Some(Secret::In(self.working_dir.join(path))))
     }
 
-    /// The content of the file that an option names.
-    pub fn file(&self, key: &str) -> Result<Option<Vec<u8>>, Failure> {
-        let path = self.text(key)?;
-        path.map(|path| self.read(key, &path)).transpose()
-    }
-
-    fn read(&self, key: &str, path: &str) -> Result<Vec<u8>, Failure> {
-        let path: PathBuf = crate::sys::places::real_path(&self.working_dir.join(path));
-        let read = || {
-            let os = crate::sys::unix::Unix;
-            let file = os.open(&path)?;
-            let size = os.stat_open(&file)?.size.min(SECRET_BYTES_MAX);
-            let mut bytes = vec![0; size as usize];
-            let n_read = os.read_at(&file, 0, &mut bytes)?;
-            bytes.truncate(n_read);
-            Ok(bytes)
+    /// What a secret is now.
+    pub fn reveal(&self, key: &str, secret: &Secret) -> Result<String, Failure> {
+        let key = match secret {
+            Secret::Given(_) => key.to_owned(),
+            Secret::In(_) => format!("{key}_file"),
         };
-        read().map_err(|error: std::io::Error| self.refuse(key, format!("cannot read {}: {error}", path.display())))
+        secret.read().map_err(|why| self.refuse(&key, why))
+    }
+
+    /// A file that can be read.
+    pub fn file(&self, key: &str) -> Result<Option<PathBuf>, Failure> {
+        let Some(path) = self.text(key)?.map(|path| self.working_dir.join(path)) else { return Ok(None) };
+        secret::read(&path).map_err(|why| self.refuse(key, why))?;
+        Ok(Some(path))
     }
 }

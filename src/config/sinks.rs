@@ -31,7 +31,7 @@ const PLANNED_PER_WORKER: usize = 16;
 /// A sink that is to run.
 #[derive(Clone, Debug)]
 pub struct Sink {
-    /// What stood in the configuration; secrets in files count as they were read.
+    /// What stood in the configuration. Secrets and certificates in files are read when they are needed.
     given: String,
     pub settings: Arc<Settings>,
     pub target: Arc<dyn Target>,

@@ -176,11 +176,13 @@ fn a_bad_record_is_put_aside_and_a_refusal_waits() {
     let setting = http(&receiver.url(), &format!("bearer_file = '{}'", token.path()));
     let mut agent = Longshore::new(root.path());
     agent.start(&["--config", &setting.path()]);
-    until("it is held", PATIENCE, || text(&agent.tell("status", &[]).stdout).contains("circuit held: status 401: no"));
-    agent.drain();
+    let status = || text(&agent.tell("status", &[]).stdout);
+    until("it is held", PATIENCE, || status().contains("circuit held: status 401: no"));
+    fs::remove_file(token.path()).expect("take the token away");
+    until("that is told", PATIENCE, || status().contains(&format!("cannot read {}", token.path())));
     assert!(receiver.taken().is_empty());
+    // Whoever issues tokens has a new one: it counts without a word to the agent.
     fs::write(token.path(), " s3cret\n").expect("write the token");
-    agent.start(&["--config", &setting.path()]);
     receiver.wait_for(39);
     agent.drain();
     let mut wanted = expected(0, 40);
@@ -335,6 +337,27 @@ fn tls_with_given_roots_and_a_certificate_of_its_own_also_through_a_proxy() {
     assert_eq!(receiver.field("line"), expected(0, 300));
     let n_opened = n_opened.load(std::sync::atomic::Ordering::SeqCst);
     assert!((1..=4).contains(&n_opened), "connections are used again: {n_opened}");
+}
+
+#[test]
+fn certificates_that_are_replaced_count_from_the_next_connection_on() {
+    let root = Root::new();
+    root.container('a', "web", CREATED).lines(0, 30);
+    let receiver = Receiver::start_tls();
+    let url = receiver.url().replace("http://127.0.0.1", "https://localhost");
+    let trusted = Setting::new(&fs::read_to_string(tls::path("client.pem")).expect("a certificate of nobody's"));
+    let file = |name: &str| tls::path(name).to_str().expect("a path").to_owned();
+    let own = format!("cert_file = '{}'\nkey_file = '{}'\n", file("client.pem"), file("client.key"));
+    let setting = http(&url, &format!("{own}ca_file = '{}'\n", trusted.path()));
+    let mut agent = Longshore::new(root.path());
+    agent.start(&["--config", &setting.path()]);
+    until("the receiver isn't trusted", PATIENCE, || {
+        text(&agent.tell("status", &[]).stdout).contains("invalid peer certificate")
+    });
+    fs::copy(file("ca.pem"), trusted.path()).expect("replace the roots");
+    receiver.wait_for(30);
+    agent.drain();
+    assert_eq!(receiver.field("line"), expected(0, 30));
 }
 
 #[test]

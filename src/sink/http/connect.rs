@@ -1,7 +1,6 @@
 //! Connections to an endpoint: plain or TLS, straight or through a proxy.
 
 use std::io;
-use std::sync::Arc;
 
 use http_body_util::Full;
 use hyper::Uri;
@@ -12,8 +11,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
+
+use crate::sink::http::tls::Tls;
 
 /// Longest head of a proxy's answer.
 const PROXY_HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -28,13 +28,13 @@ pub enum Route {
 }
 
 pub struct Connector {
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<Tls>,
     proxy: Option<Intercept>,
 }
 
 impl Connector {
     /// `tls` for an https endpoint. The proxy is what `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
-    pub fn new(uri: &Uri, tls: Option<Arc<ClientConfig>>) -> Connector {
+    pub fn new(uri: &Uri, tls: Option<Tls>) -> Connector {
         Connector { tls, proxy: Matcher::from_env().intercept(uri) }
     }
 
@@ -57,10 +57,10 @@ impl Connector {
         };
         match &self.tls {
             None => handshake(stream).await,
-            Some(config) => {
+            Some(tls) => {
                 let host = host(uri)?.to_owned();
                 let name = ServerName::try_from(host.clone()).map_err(|_| format!("{host} is no name for TLS"))?;
-                let stream = TlsConnector::from(config.clone()).connect(name, stream).await;
+                let stream = TlsConnector::from(tls.config()?).connect(name, stream).await;
                 handshake(stream.map_err(|error| format!("TLS with {host}: {error}"))?).await
             }
         }

@@ -1,6 +1,7 @@
 //! The `http` sink: batches by POST, each tried by a task of its own on the net thread.
 
 mod connect;
+mod credentials;
 mod options;
 mod tls;
 
@@ -20,6 +21,7 @@ use crate::agent::inbox::Inbox;
 use crate::forward::{Request, Transport};
 use crate::sink::delivery::{Answer, BatchKey};
 use crate::sink::http::connect::{Connector, Route};
+use crate::sink::http::credentials::Credentials;
 use crate::sink::registry::{Net, Probing, Target};
 
 /// What is read of an answer, for the log; a connection with more behind it is not used again.
@@ -31,6 +33,7 @@ const SAID_BYTES_MAX: usize = 200;
 pub struct Endpoint {
     uri: Uri,
     headers: HeaderMap,
+    credentials: Credentials,
     timeout: Duration,
     connector: Connector,
     /// Connections that wait for a next request; never more than the window.
@@ -95,15 +98,19 @@ impl Transport for HttpTransport {
 impl Endpoint {
     async fn deliver(&self, request: &Request) -> Answer {
         let tried = async {
+            let mut headers = self.headers.clone();
+            self.credentials.add_to(&mut headers)?;
+            let id = HeaderValue::from_str(&request.id).expect("an id is hexadecimal");
+            headers.insert(HeaderName::from_static("idempotency-key"), id);
             // A connection that waited may have been closed just now; what fails on it is tried once on a new one.
             if let Some(connection) = self.waiting() {
-                match self.post(connection, request).await {
+                match self.post(connection, request, headers.clone()).await {
                     Ok(answer) => return Ok(answer),
                     Err(error) => tracing::debug!(%error, "a connection that waited is gone"),
                 }
             }
             let connection = self.connector.connect(&self.uri).await?;
-            self.post(connection, request).await.map_err(|error| format!("no answer: {}", chain(&error)))
+            self.post(connection, request, headers).await.map_err(|error| format!("no answer: {}", chain(&error)))
         };
         match tokio::time::timeout(self.timeout, tried).await {
             Ok(Ok(answer)) => answer,
@@ -122,19 +129,23 @@ impl Endpoint {
         None
     }
 
-    async fn post(&self, mut connection: SendRequest<Full<Bytes>>, request: &Request) -> hyper::Result<Answer> {
+    async fn post(
+        &self,
+        mut connection: SendRequest<Full<Bytes>>,
+        request: &Request,
+        headers: HeaderMap,
+    ) -> hyper::Result<Answer> {
         let mut message = hyper::Request::new(Full::new(request.body.clone()));
         *message.method_mut() = Method::POST;
         *message.uri_mut() = match self.connector.route() {
             Route::Absolute => self.uri.clone(),
             Route::Origin => origin(&self.uri),
         };
-        *message.headers_mut() = self.headers.clone();
-        let id = HeaderValue::from_str(&request.id).expect("an id is hexadecimal");
-        message.headers_mut().insert(HeaderName::from_static("idempotency-key"), id);
+        *message.headers_mut() = headers;
         let response = connection.send_request(message).await?;
         let (answer, is_read) = read(response).await?;
-        if is_read {
+        // Who is refused comes as somebody else next time, if the files tell so.
+        if is_read && !matches!(answer, Answer::Refused(_)) {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         }
         Ok(answer)

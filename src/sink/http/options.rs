@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use base64::Engine;
 use hyper::Uri;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::Endpoint;
 use super::connect::Connector;
-use super::tls::{Identity, client_config};
+use super::credentials::Credentials;
+use super::tls::{Files, Tls};
 use crate::cli::Failure;
 use crate::config::sink_options::{Kind, OptionSpec, Options};
 use crate::forward::body::{Compression, Form, Framing};
@@ -52,18 +52,19 @@ pub fn target(options: &Options<'_>) -> Result<Made, Failure> {
     let (uri, user_info) = endpoint(options)?;
     let form = form(options)?;
     let tls = match uri.scheme_str() {
-        Some("https") => Some(client_config(&identity(options)?).map_err(|why| options.refuse("endpoint", why))?),
+        Some("https") => Some(Tls::new(tls_files(options)?).map_err(|why| options.refuse("endpoint", why))?),
         _ => None,
     };
     let connector = Connector::new(&uri, tls);
-    let mut headers = headers(options, form, user_info)?;
+    let mut headers = headers(options, form)?;
+    let credentials = Credentials::of(options, user_info)?;
     let host = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
     headers.insert(header::HOST, value(options, "endpoint", host)?);
     if let Some(authorization) = connector.proxy_authorization() {
         headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
     }
     let timeout = options.duration("timeout")?.unwrap_or(Duration::from_secs(10));
-    let endpoint = Endpoint { uri, headers, timeout, connector, idle: Mutex::new(Vec::new()) };
+    let endpoint = Endpoint { uri, headers, credentials, timeout, connector, idle: Mutex::new(Vec::new()) };
     let look = Look::Json(options.fields("fields", &FIELDS)?);
     Ok(Made { target: Arc::new(Arc::new(endpoint)), look, form, window_max: None })
 }
@@ -101,17 +102,17 @@ fn form(options: &Options<'_>) -> Result<Form, Failure> {
     Ok(Form { framing, compression })
 }
 
-fn identity(options: &Options<'_>) -> Result<Identity, Failure> {
+fn tls_files(options: &Options<'_>) -> Result<Files, Failure> {
     let client = match (options.file("cert_file")?, options.file("key_file")?) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         (Some(_), None) => return Err(options.refuse("cert_file", "key_file is missing")),
         (None, Some(_)) => return Err(options.refuse("key_file", "cert_file is missing")),
     };
-    Ok(Identity { roots: options.file("ca_file")?, client })
+    Ok(Files { roots: options.file("ca_file")?, client })
 }
 
-fn headers(options: &Options<'_>, form: Form, user_info: Option<String>) -> Result<HeaderMap, Failure> {
+fn headers(options: &Options<'_>, form: Form) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
     let content_type = match form.framing {
         Framing::Array => "application/json",
@@ -132,39 +133,7 @@ fn headers(options: &Options<'_>, form: Form, user_info: Option<String>) -> Resu
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| options.refuse(&key, error))?;
         headers.insert(name, value(options, &key, &text)?);
     }
-    authorize(options, user_info, &mut headers)?;
     Ok(headers)
-}
-
-/// One way to show who comes, or none.
-fn authorize(options: &Options<'_>, user_info: Option<String>, headers: &mut HeaderMap) -> Result<(), Failure> {
-    let bearer = options.secret("bearer")?.filter(|token| !token.is_empty());
-    let user = options.text("basic_user")?;
-    let basic = match user {
-        Some(user) => Some(format!("{user}:{}", options.secret("basic_password")?.unwrap_or_default())),
-        None => user_info,
-    };
-    let authorization = match (bearer, basic) {
-        (Some(_), Some(_)) => return Err(options.refuse("bearer", "there is a user for Basic as well; choose one")),
-        (Some(token), None) => Some(("bearer", format!("Bearer {token}"))),
-        (None, Some(pair)) => {
-            Some(("basic_user", format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))))
-        }
-        (None, None) => None,
-    };
-    if let Some((key, text)) = authorization {
-        let mut value = value(options, key, &text)?;
-        value.set_sensitive(true);
-        headers.insert(header::AUTHORIZATION, value);
-    }
-    if let Some(key) = options.secret("api_key")?.filter(|key| !key.is_empty()) {
-        let name = options.text("api_key_header")?.unwrap_or_default();
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| options.refuse("api_key_header", error))?;
-        let mut value = value(options, "api_key", &key)?;
-        value.set_sensitive(true);
-        headers.insert(name, value);
-    }
-    Ok(())
 }
 
 fn value(options: &Options<'_>, key: &str, text: &str) -> Result<HeaderValue, Failure> {

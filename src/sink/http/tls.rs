@@ -1,21 +1,63 @@
 //! Whom a sink trusts, and as whom it comes.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-/// PEM texts.
+use crate::config::secret::read;
+
+/// Of PEM texts.
 #[derive(Clone, Debug, Default)]
-pub struct Identity {
+pub struct Files {
     /// Trusted instead of what the system trusts.
-    pub roots: Option<Vec<u8>>,
+    pub roots: Option<PathBuf>,
     /// A client's certificate, and its key.
-    pub client: Option<(Vec<u8>, Vec<u8>)>,
+    pub client: Option<(PathBuf, PathBuf)>,
 }
 
-pub fn client_config(identity: &Identity) -> Result<Arc<ClientConfig>, String> {
+/// What stands in them.
+#[derive(PartialEq, Eq)]
+struct Identity {
+    roots: Option<Vec<u8>>,
+    client: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What connections are made with. Files are read for each of them: a certificate may live for a day only.
+pub struct Tls {
+    files: Files,
+    made: Mutex<(Identity, Arc<ClientConfig>)>,
+}
+
+impl Tls {
+    pub fn new(files: Files) -> Result<Tls, String> {
+        let identity = files.read()?;
+        let config = client_config(&identity)?;
+        Ok(Tls { files, made: Mutex::new((identity, config)) })
+    }
+
+    pub fn config(&self) -> Result<Arc<ClientConfig>, String> {
+        let identity = self.files.read()?;
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.0 != identity {
+            let config = client_config(&identity)?;
+            *made = (identity, config);
+        }
+        Ok(made.1.clone())
+    }
+}
+
+impl Files {
+    fn read(&self) -> Result<Identity, String> {
+        let roots = self.roots.as_deref().map(read).transpose()?;
+        let client = self.client.as_ref().map(|(certificate, key)| Ok::<_, String>((read(certificate)?, read(key)?)));
+        Ok(Identity { roots, client: client.transpose()? })
+    }
+}
+
+fn client_config(identity: &Identity) -> Result<Arc<ClientConfig>, String> {
     let roots = match &identity.roots {
         Some(pem) => given_roots(pem)?,
         None => system_roots()?,

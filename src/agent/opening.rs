@@ -225,7 +225,7 @@ impl<O: Os> Opening<'_, O> {
                 break;
             }
         }
-        if matching.is_none() && self.tail_is_lost(row) {
+        if matching.is_none() && self.tail_is_lost(turn.os, row)? {
             return self.seek_anew(turn, known, &row.drained, false);
         }
         let gap = matching.is_none() && has_begun(row);
@@ -281,6 +281,7 @@ impl<O: Os> Opening<'_, O> {
         if let Some((last, rung)) = sources.last_mut().zip(rungs.last())
             && last.is_none()
             && !rebooted
+            && !lacks_newline(turn.os, &mut self.container.lineage, rung)?
         {
             *last = behind_drained(self.container, row, rung);
             gap = last.is_some() && rung.head.is_some();
@@ -371,7 +372,11 @@ impl<O: Os> Opening<'_, O> {
         // A loss of names may have brought an old incarnation back under the log's name: then only lines tell.
         let came_back = heads.last().is_some_and(is_known);
         // The incarnation that the rung was in is there, without the bytes it read last: the engine lost its own tail.
-        let lost_tail = synced.and_then(|ix| row.ladder.rungs[ix].head).is_some_and(|head| heads.contains(&Some(head)));
+        let lost_tail = synced.and_then(|ix| row.ladder.rungs[ix].head).is_some_and(|head| heads.contains(&Some(head)))
+            || row
+                .ladder
+                .newest()
+                .map_or(Ok(false), |rung| lacks_newline(turn.os, &mut self.container.lineage, rung))?;
         match (synced, begin) {
             (Some(ix), _) if !reachable[ix] && sources[ix].is_some() => {
                 let source = sources[ix].take().expect("just looked at");
@@ -431,7 +436,7 @@ impl<O: Os> Opening<'_, O> {
     /// log, or a line that was open then, or all of a log whose own beginning was damaged. Equal lines don't tell.
     fn without_source(mut self, turn: &mut Turn<'_, O>, known: &Known<'_>) -> Result<Aligned, Failed> {
         let row = known.row;
-        if self.tail_is_lost(row) {
+        if self.tail_is_lost(turn.os, row)? {
             return self.seek_anew(turn, known, &row.drained, false);
         }
         let begun = has_begun(row);
@@ -452,9 +457,13 @@ impl<O: Os> Opening<'_, O> {
     }
 
     /// The incarnation we were in is there, but not the bytes we read last: the engine lost its own tail.
-    fn tail_is_lost(&self, row: &Row) -> bool {
+    fn tail_is_lost(&mut self, os: &O, row: &Row) -> Result<bool, Failed> {
+        let lineage = &mut self.container.lineage;
         let heads: Vec<Fingerprint> = row.ladder.rungs.iter().filter_map(|rung| rung.head).collect();
-        self.container.lineage.generations().any(|held| held.head.is_some_and(|head| heads.contains(&head)))
+        if lineage.generations().any(|held| held.head.is_some_and(|head| heads.contains(&head))) {
+            return Ok(true);
+        }
+        row.ladder.newest().map_or(Ok(false), |rung| lacks_newline(os, lineage, rung))
     }
 
     /// Goes on from a rung: what it owes, then what the source renders, held against what the output has.
@@ -573,6 +582,11 @@ fn find_source<O: Os>(os: &O, lineage: &mut Lineage<O>, rung: &Rung) -> io::Resu
         tail: rung.tail,
         unfinished: rung.unfinished.clone(),
     }))
+}
+
+/// The engine lost all of the rung's incarnation but its first line, and of that the newline: it begins with another one.
+fn lacks_newline<O: Os>(os: &O, lineage: &mut Lineage<O>, rung: &Rung) -> Result<bool, Failed> {
+    rung.head.map_or(Ok(false), |head| lineage.lacks_newline_of(os, head)).map_err(Failed::Source)
 }
 
 /// The newest rung's incarnation is gone, or had no line yet. All that was drained lies below the rung, so it goes on

@@ -14,17 +14,15 @@ impl<O: Os> Lineage<O> {
         offset: u64,
         tail: Option<Fingerprint>,
     ) -> io::Result<Option<usize>> {
-        let Some(head) = head else {
-            return Ok(None);
-        };
         let mut is_there = false;
-        for (ix, generation) in self.generations_mut().enumerate() {
-            is_there |= generation.head == Some(head);
-            if generation.head == Some(head) && generation.proves(os, offset, tail)? {
+        for (ix, generation) in self.generations_mut().enumerate().filter(|_| head.is_some()) {
+            is_there |= generation.head == head;
+            if generation.head == head && generation.proves(os, offset, tail)? {
                 return Ok(Some(ix));
             }
         }
-        // Its first page may have been lost since; a line at this very place, with its time, tells as much. NULs don't.
+        // Its first page may have been lost since, or the newline of its first line before; a line at this very place, with
+        // its time, tells as much. NULs don't.
         let Some(tail) = tail.filter(|tail| !is_there && !tail.is_of_nuls()) else {
             return Ok(None);
         };
@@ -34,5 +32,19 @@ impl<O: Os> Lineage<O> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether an incarnation begins with the line of `head` but for its newline.
+    pub fn lacks_newline_of(&mut self, os: &O, head: Fingerprint) -> io::Result<bool> {
+        let mut line = vec![b'\n'; head.bytes as usize];
+        let n_bytes = line.len() - 1;
+        for generation in self.generations_mut().filter(|held| held.head != Some(head)) {
+            let n_read = generation.source.read_at(os, 0, &mut line[..n_bytes])?;
+            generation.source.check_short(os, n_read as u64, n_read < n_bytes)?;
+            if n_read == n_bytes && Fingerprint::of(&line) == head {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

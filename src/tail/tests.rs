@@ -188,10 +188,25 @@ fn a_place_is_found_again_in_the_incarnation_it_is_of() {
     assert_eq!(find("three\n", 6, "three\n"), Some(1));
     assert_eq!(find("three\n", 0, ""), Some(1));
     assert_eq!(find("three\n", 8, "two\n"), None, "its own text differs there");
-    assert_eq!(find("", 8, "two\n"), None, "it had no line");
+    assert_eq!(find("", 8, "two\n"), Some(0), "it had no whole line yet");
+    assert_eq!(find("", 0, ""), None, "it had no text");
     assert_eq!(find("lost\n", 8, "two\n"), Some(0), "its first page was lost");
     assert_eq!(find("lost\n", 8, "else\n"), None);
     assert_eq!(find("lost\n", 0, ""), None);
+}
+
+#[test]
+fn a_first_line_without_its_newline_is_known_by_what_it_would_be() {
+    for rest in ["", "more\n"] {
+        let mut log = Log::of(&format!("one{rest}"));
+        let mut lacks = |head| log.lineage.lacks_newline_of(&log.os, head_of(head).unwrap()).unwrap();
+        assert!(lacks("one\n") && !lacks("two\n") && !lacks("one and\n"), "{rest}");
+    }
+    let mut log = Log::of("one\n");
+    let head = head_of("one\n").unwrap();
+    assert!(!log.lineage.lacks_newline_of(&log.os, head).unwrap(), "it is whole");
+    log.os.arm(FaultPlan::at(0, Fault::ShortRead(1)));
+    assert!(log.lineage.lacks_newline_of(&log.os, head_of("two\n").unwrap()).is_err(), "a part proves nothing");
 }
 
 #[test]

@@ -59,12 +59,14 @@ impl<O: Os> Container<O> {
         let mut ladder = self.ladder.clone();
         ladder.epochs.extend(epoch.clone());
         let epoch = epoch.or_else(|| ladder.epochs.last().filter(|_| !self.noted).cloned());
-        let front = self.lineage.front();
+        let (offset, tail) = self.lineage.front().map_or((0, None), |front| (front.offset, front.tail()));
+        // Without a whole line, a record that lacks its newline may have been taken, and tells the place.
+        let is_told = head.is_some() || tail.is_some_and(|tail| !tail.is_of_nuls());
         ladder.push(Rung {
             at_ms: (os.wall_ns() / 1_000_000).max(0) as u64,
             head,
-            offset: if head.is_some() { front.map_or(0, |front| front.offset) } else { 0 },
-            tail: if head.is_some() { front.and_then(|front| front.tail()) } else { None },
+            offset: if is_told { offset } else { 0 },
+            tail: tail.filter(|_| is_told),
             unfinished: self.pipe.assembler.unfinished().clone(),
             place,
             owed: self.batch.unwritten().to_vec(),

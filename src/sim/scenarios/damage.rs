@@ -88,6 +88,27 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "newline-lost-and-rotated",
+        kind: EngineKind::V20,
+        flags: "",
+        allowance: Allowance::UNKNOWN_LOSSES,
+        story: |world| {
+            let read = world.run("web", options(500, 3));
+            let unread = world.run("db", options(500, 3));
+            world.say_many(&read, 4, 100);
+            world.say_many(&unread, 2, 100);
+            world.seconds(2);
+            world.kill();
+            world.say_many(&unread, 2, 100);
+            world.docker.lose_tail(&read, 1);
+            world.docker.lose_tail(&unread, 1);
+            world.kill_engine();
+            world.say_many(&read, 3, 100); // Into a new log: the old one ends with a record that has no newline.
+            world.say_many(&unread, 3, 100);
+            world.seconds(2);
+        },
+    },
+    Scenario {
         name: "page-of-nul",
         kind: EngineKind::V20,
         flags: "",

@@ -475,6 +475,17 @@ fn nuls_are_passed_over_once_text_follows() {
 }
 
 #[test]
+fn a_part_of_what_is_passed_over_is_no_proof_of_it() {
+    let mut log = Log::of("\0\0\0\0\0\0one\n");
+    let chunk = log.lineage.read(&log.os, &mut Vec::new()).unwrap();
+    assert_eq!(chunk, Chunk::Waste { offset: 0, bytes: 6, nul: true });
+    log.os.arm(FaultPlan::at(0, Fault::ShortRead(3)));
+    assert!(log.lineage.pass_over(&log.os, 0, 6).is_err());
+    log.os.disarm();
+    assert_eq!(log.read(), "[6 nul]one\n");
+}
+
+#[test]
 fn the_rest_of_a_log_is_the_line_without_an_end() {
     let mut log = Log::of("one\ntwo");
     let mut buffer = Vec::new();

@@ -23,7 +23,10 @@ use crate::telemetry::{Counters, LostReason, ParseReason, RotationKind};
 const FIXED_SEEDS: u64 = 64;
 const ACTS: u64 = 40;
 /// Seeds that failed once.
-const FOUND: [u64; 68] = [
+const FOUND: [u64; 71] = [
+    13_079_277_033_364_670_320,
+    2_244_759_104_436_294_378,
+    7_010_985_762_993_229_099,
     6_533_338_242_358_017_596,
     10_531_805_229_190_798_367,
     2_062_184_908_404_492_662,

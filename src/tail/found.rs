@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::config::limits::LINE_BYTES_MAX;
 use crate::sys::Os;
 use crate::tail::{Fingerprint, Lineage};
 
@@ -36,8 +37,11 @@ impl<O: Os> Lineage<O> {
 
     /// Whether an incarnation begins with the line of `head` but for its newline.
     pub fn lacks_newline_of(&mut self, os: &O, head: Fingerprint) -> io::Result<bool> {
-        let mut line = vec![b'\n'; head.bytes as usize];
-        let n_bytes = line.len() - 1;
+        // A row may come from elsewhere.
+        let Some(n_bytes) = (head.bytes as usize).checked_sub(1).filter(|n_bytes| *n_bytes < LINE_BYTES_MAX) else {
+            return Ok(false);
+        };
+        let mut line = vec![b'\n'; n_bytes + 1];
         for generation in self.generations_mut().filter(|held| held.head != Some(head)) {
             let n_read = generation.source.read_at(os, 0, &mut line[..n_bytes])?;
             generation.source.check_short(os, n_read as u64, n_read < n_bytes)?;

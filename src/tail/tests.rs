@@ -205,6 +205,9 @@ fn a_first_line_without_its_newline_is_known_by_what_it_would_be() {
     let mut log = Log::of("one\n");
     let head = head_of("one\n").unwrap();
     assert!(!log.lineage.lacks_newline_of(&log.os, head).unwrap(), "it is whole");
+    for bytes in [0, u32::MAX] {
+        assert!(!log.lineage.lacks_newline_of(&log.os, Fingerprint { bytes, hash: 0 }).unwrap(), "nobody's line");
+    }
     log.os.arm(FaultPlan::at(0, Fault::ShortRead(1)));
     assert!(log.lineage.lacks_newline_of(&log.os, head_of("two\n").unwrap()).is_err(), "a part proves nothing");
 }

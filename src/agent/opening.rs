@@ -281,7 +281,7 @@ impl<O: Os> Opening<'_, O> {
         if let Some((last, rung)) = sources.last_mut().zip(rungs.last())
             && last.is_none()
             && !rebooted
-            && !lacks_newline(turn.os, &mut self.container.lineage, rung)?
+            && !lacks_newline(turn.os, &mut self.container.lineage, row)?
         {
             *last = behind_drained(self.container, row, rung);
             gap = last.is_some() && rung.head.is_some();
@@ -373,10 +373,7 @@ impl<O: Os> Opening<'_, O> {
         let came_back = heads.last().is_some_and(is_known);
         // The incarnation that the rung was in is there, without the bytes it read last: the engine lost its own tail.
         let lost_tail = synced.and_then(|ix| row.ladder.rungs[ix].head).is_some_and(|head| heads.contains(&Some(head)))
-            || row
-                .ladder
-                .newest()
-                .map_or(Ok(false), |rung| lacks_newline(turn.os, &mut self.container.lineage, rung))?;
+            || lacks_newline(turn.os, &mut self.container.lineage, row)?;
         match (synced, begin) {
             (Some(ix), _) if !reachable[ix] && sources[ix].is_some() => {
                 let source = sources[ix].take().expect("just looked at");
@@ -463,7 +460,7 @@ impl<O: Os> Opening<'_, O> {
         if lineage.generations().any(|held| held.head.is_some_and(|head| heads.contains(&head))) {
             return Ok(true);
         }
-        row.ladder.newest().map_or(Ok(false), |rung| lacks_newline(os, lineage, rung))
+        lacks_newline(os, lineage, row)
     }
 
     /// Goes on from a rung: what it owes, then what the source renders, held against what the output has.
@@ -584,9 +581,11 @@ fn find_source<O: Os>(os: &O, lineage: &mut Lineage<O>, rung: &Rung) -> io::Resu
     }))
 }
 
-/// The engine lost all of the rung's incarnation but its first line, and of that the newline: it begins with another one.
-fn lacks_newline<O: Os>(os: &O, lineage: &mut Lineage<O>, rung: &Rung) -> Result<bool, Failed> {
-    rung.head.map_or(Ok(false), |head| lineage.lacks_newline_of(os, head)).map_err(Failed::Source)
+/// The engine lost all of the newest rung's incarnation but its first line, and of that the newline: it begins with
+/// another one.
+fn lacks_newline<O: Os>(os: &O, lineage: &mut Lineage<O>, row: &Row) -> Result<bool, Failed> {
+    let Some(head) = row.ladder.newest().and_then(|rung| rung.head) else { return Ok(false) };
+    lineage.lacks_newline_of(os, head).map_err(Failed::Source)
 }
 
 /// The newest rung's incarnation is gone, or had no line yet. All that was drained lies below the rung, so it goes on

@@ -273,14 +273,18 @@ fn began_at<O: Os>(os: &O, lineage: &mut Lineage<O>, seek: &Seek<'_>) -> io::Res
     Ok(Some(Source { generation_ix, offset, tail, unfinished: Unfinished::default() }))
 }
 
-/// Where the first line may stand that is sought: if nothing tells where the container's lines of the output begin, in
-/// the oldest incarnation that wasn't read.
+/// The oldest incarnation that wasn't read.
+fn first_unread<O: Os>(lineage: &Lineage<O>, seek: &Seek<'_>) -> usize {
+    let read = |head: Option<Fingerprint>| head.is_some_and(|head| seek.drained.contains(&head));
+    lineage.generations().position(|held| !read(held.head)).unwrap_or(0)
+}
+
+/// Where the first line may stand that is sought.
 fn first_sought<O: Os>(os: &O, lineage: &mut Lineage<O>, seek: &Seek<'_>) -> io::Result<Source> {
     if let Some(began) = began_at(os, lineage, seek)? {
         return Ok(began);
     }
-    let read = |head: Option<Fingerprint>| head.is_some_and(|head| seek.drained.contains(&head));
-    let generation_ix = lineage.generations().position(|held| !read(held.head)).unwrap_or(0);
+    let generation_ix = first_unread(lineage, seek);
     Ok(Source { generation_ix, offset: 0, tail: None, unfinished: Unfinished::default() })
 }
 
@@ -292,7 +296,7 @@ fn begin_scan<O: Os>(os: &O, lineage: &mut Lineage<O>, seek: &Seek<'_>) -> io::R
         return Ok(began.generation_ix);
     }
     lineage.begin_at(os, 0, 0, None)?;
-    Ok(first_sought(os, lineage, seek)?.generation_ix)
+    Ok(first_unread(lineage, seek))
 }
 
 /// A place in the source behind a record that the output has.
@@ -354,7 +358,8 @@ fn scan<O: Os>(
             let end = start + line.len();
             let record = line.strip_suffix(b"\n").unwrap_or(line);
             pipe.line(record, offset + start as u64, &mut batch, &mut Tally::default());
-            match if generation_ix >= from { see(&batch) } else { Seen::Nothing } {
+            let seen = if generation_ix >= from { see(&batch) } else { Seen::Nothing };
+            match seen {
                 Seen::Nothing => {}
                 Seen::Here(owed) => {
                     let tail = Some(Fingerprint::of(crate::tail::identity::proof(line)));

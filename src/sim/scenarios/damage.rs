@@ -4,6 +4,7 @@ use super::{Scenario, options};
 use crate::decode::Stream;
 use crate::sim::docker::{EngineKind, Options};
 use crate::sim::oracle::Allowance;
+use crate::sim::world::World;
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -172,43 +173,14 @@ pub const SCENARIOS: &[Scenario] = &[
         kind: EngineKind::V20,
         flags: "",
         allowance: Allowance::UNKNOWN_LOSSES,
-        story: |world| {
-            let id = world.run("web", options(20_000, 3));
-            world.turns(2);
-            world.say(&id, 36_000); // Its last piece is in the next log.
-            let open = world.text(20_000);
-            world.write(&id, Stream::Stdout, &open[..17_000]);
-            world.seconds(2);
-            world.kill();
-            world.docker.lose_tail(&id, 150);
-            world.os.settle(world.docker.directory(&id)); // No power loss takes the rotation back.
-            world.seconds(2);
-            world.write(&id, Stream::Stdout, &open[17_000..]);
-            world.say_many(&id, 3, 100);
-            world.seconds(2);
-        },
+        story: |world| lose_tail_behind_a_line_over_a_rotation(world, |_| ()),
     },
     Scenario {
         name: "tail-lost-behind-a-line-over-a-rotation-and-no-output",
         kind: EngineKind::V20,
         flags: "",
         allowance: Allowance::UNKNOWN_LOSSES,
-        story: |world| {
-            let id = world.run("web", options(20_000, 3));
-            world.turns(2);
-            world.say(&id, 36_000); // Its last piece is in the next log.
-            let open = world.text(20_000);
-            world.write(&id, Stream::Stdout, &open[..17_000]);
-            world.seconds(2);
-            world.kill();
-            world.docker.lose_tail(&id, 150);
-            world.os.settle(world.docker.directory(&id)); // No power loss takes the rotation back.
-            world.delete_output("web/web.log");
-            world.seconds(2);
-            world.write(&id, Stream::Stdout, &open[17_000..]);
-            world.say_many(&id, 3, 100);
-            world.seconds(2);
-        },
+        story: |world| lose_tail_behind_a_line_over_a_rotation(world, |world| drop(world.delete_output("web/web.log"))),
     },
     Scenario {
         name: "log-removed",
@@ -250,3 +222,21 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
 ];
+
+/// `meanwhile` happens while the agent is down.
+fn lose_tail_behind_a_line_over_a_rotation(world: &mut World, meanwhile: impl FnOnce(&mut World)) {
+    let id = world.run("web", options(20_000, 3));
+    world.turns(2);
+    world.say(&id, 36_000); // Its last piece is in the next log.
+    let open = world.text(20_000);
+    world.write(&id, Stream::Stdout, &open[..17_000]);
+    world.seconds(2);
+    world.kill();
+    world.docker.lose_tail(&id, 150);
+    world.os.settle(world.docker.directory(&id)); // No power loss takes the rotation back.
+    meanwhile(world);
+    world.seconds(2);
+    world.write(&id, Stream::Stdout, &open[17_000..]);
+    world.say_many(&id, 3, 100);
+    world.seconds(2);
+}

@@ -180,7 +180,11 @@ pub const SCENARIOS: &[Scenario] = &[
         kind: EngineKind::V20,
         flags: "",
         allowance: Allowance::UNKNOWN_LOSSES,
-        story: |world| lose_tail_behind_a_line_over_a_rotation(world, |world| drop(world.delete_output("web/web.log"))),
+        story: |world| {
+            lose_tail_behind_a_line_over_a_rotation(world, |world| {
+                world.delete_output("web/web.log"); // After an early death there is none yet.
+            });
+        },
     },
     Scenario {
         name: "log-removed",

@@ -17,11 +17,13 @@ pub enum Secret {
 }
 
 impl Secret {
-    /// Without the blanks around it; or what is wrong with its file.
+    /// Without the blanks around it; or what is wrong with its file. An empty one is about to be written: without its
+    /// secret a request might reach whom it isn't for.
     pub fn read(&self) -> Result<String, String> {
         match self {
             Secret::Given(text) => Ok(text.clone()),
             Secret::In(path) => match String::from_utf8(read(path)?) {
+                Ok(text) if text.trim().is_empty() => Err(format!("{} is empty", path.display())),
                 Ok(text) => Ok(text.trim().to_owned()),
                 Err(_) => Err(format!("{} is not UTF-8", path.display())),
             },

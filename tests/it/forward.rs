@@ -168,6 +168,7 @@ fn a_bad_record_is_put_aside_and_a_refusal_waits() {
     log.lines(0, 40);
     let receiver = Receiver::start();
     receiver.set_mood(|request| match request.header("authorization") {
+        "" => Reply::Take, // It takes what anybody sends.
         "Bearer s3cret" if text(&request.body).contains("line 7 ") => Reply::Refuse(400, ""),
         "Bearer s3cret" => Reply::Take,
         _ => Reply::Refuse(401, ""),
@@ -180,6 +181,8 @@ fn a_bad_record_is_put_aside_and_a_refusal_waits() {
     until("it is held", PATIENCE, || status().contains("circuit held: status 401: no"));
     fs::remove_file(token.path()).expect("take the token away");
     until("that is told", PATIENCE, || status().contains(&format!("cannot read {}", token.path())));
+    fs::write(token.path(), "\n").expect("begin to write the token");
+    until("that is told as well", PATIENCE, || status().contains(&format!("{} is empty", token.path())));
     assert!(receiver.taken().is_empty());
     // Whoever issues tokens has a new one: it counts without a word to the agent.
     fs::write(token.path(), " s3cret\n").expect("write the token");
@@ -255,6 +258,29 @@ fn mistakes_in_a_sink_are_one_line_and_secrets_are_not_shown() {
     assert_eq!(agent.tell("check", &["--config", &again.path()]).status.code(), Some(0));
     let done = agent.tell("check", &["--batch", "3"]);
     assert_eq!(done.status.code(), Some(2), "{}", text(&done.stderr));
+}
+
+#[test]
+fn a_key_in_a_wrong_layout_is_not_shown() {
+    let root = Root::new();
+    let agent = Longshore::new(root.path());
+    let file = |name: &str| fs::read_to_string(tls::path(name)).expect("a PEM file");
+    let certificate = Setting::new(&file("client.pem"));
+    let key = file("client.key");
+    for (layout, said) in [
+        (key.replace('\n', "\\n"), "key_file: a BEGIN line doesn't end in -----; are its line breaks kept?"),
+        (key.trim().replace('\n', " "), "key_file: a section has no END line; are its line breaks kept?"),
+        (file("ca.pem"), "key_file: no section of that kind in it"),
+        (key.replace('M', "!"), "key_file: a section is not base64"),
+    ] {
+        let key = Setting::new(&layout);
+        let own = format!("cert_file = '{}'\nkey_file = '{}'\nca_file = '{0}'\n", certificate.path(), key.path());
+        let setting = http("https://localhost:9/ingest", &own);
+        let done = agent.tell("check", &["--config", &setting.path()]);
+        let shown = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(78), "{shown}");
+        assert!(shown.trim_end().ends_with(said) && shown.lines().count() == 1, "{shown}");
+    }
 }
 
 #[test]

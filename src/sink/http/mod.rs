@@ -144,10 +144,13 @@ impl Endpoint {
         *message.headers_mut() = headers;
         let response = connection.send_request(message).await?;
         let (answer, is_read) = read(response).await?;
-        // Who is refused comes as somebody else next time, if the files tell so.
-        if is_read && !matches!(answer, Answer::Refused(_)) {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(answer, Answer::Refused(_)) {
+            idle.clear(); // Who is refused comes as somebody else next time, if the files tell so.
+        } else if is_read {
+            idle.push(connection);
         }
+        drop(idle);
         Ok(answer)
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
@@ -71,7 +71,7 @@ fn client_config(identity: &Identity) -> Result<Arc<ClientConfig>, String> {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
             let chain = certificates(certificate).map_err(|why| format!("cert_file: {why}"))?;
-            let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("key_file: {error}"))?;
+            let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("key_file: {}", wrong(&error)))?;
             builder.with_client_auth_cert(chain, key).map_err(|error| format!("cert_file and key_file: {error}"))?
         }
     };
@@ -81,8 +81,20 @@ fn client_config(identity: &Identity) -> Result<Arc<ClientConfig>, String> {
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let found = found.map_err(|error| error.to_string())?;
+    let found = found.map_err(|error| wrong(&error).to_owned())?;
     if found.is_empty() { Err("no certificate in it".to_owned()) } else { Ok(found) }
+}
+
+/// What is wrong with a PEM text. The errors' own words quote it, and it may be a key.
+fn wrong(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a section has no END line; are its line breaks kept?",
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line doesn't end in -----; are its line breaks kept?",
+        pem::Error::Base64Decode(_) => "a section is not base64",
+        pem::Error::NoItemsFound => "no section of that kind in it",
+        pem::Error::SectionTooLarge => "a section is too large",
+        _ => "it is no PEM text",
+    }
 }
 
 fn given_roots(pem: &[u8]) -> Result<RootCertStore, String> {

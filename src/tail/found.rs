@@ -27,8 +27,9 @@ impl<O: Os> Lineage<O> {
         let Some(tail) = tail.filter(|tail| !is_there && !tail.is_of_nuls()) else {
             return Ok(None);
         };
+        // A compressed one is inflated for it, and its head tells already: unless a log had none, which is rare.
         for (ix, generation) in self.generations_mut().enumerate() {
-            if generation.is_plain() && generation.proves(os, offset, Some(tail))? {
+            if (head.is_none() || generation.is_plain()) && generation.proves(os, offset, Some(tail))? {
                 return Ok(Some(ix));
             }
         }

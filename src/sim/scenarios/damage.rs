@@ -110,6 +110,25 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "newline-lost-and-compressed",
+        kind: EngineKind::V20,
+        flags: "",
+        allowance: Allowance::UNKNOWN_LOSSES,
+        story: |world| {
+            let id = world.run("web", Options { compress: true, ..options(500, 3) });
+            world.say_many(&id, 1, 100);
+            world.seconds(2);
+            world.kill();
+            world.docker.lose_tail(&id, 1);
+            world.kill_engine();
+            world.seconds(2); // The record is known now as one that has no newline, and its log as one without a first line.
+            world.kill();
+            world.say_many(&id, 4, 100);
+            world.docker.finish_compression(&id);
+            world.seconds(2);
+        },
+    },
+    Scenario {
         name: "page-of-nul",
         kind: EngineKind::V20,
         flags: "",

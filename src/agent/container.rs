@@ -297,6 +297,7 @@ impl<O: Os> Container<O> {
         let loss = Loss {
             container: self.id.clone(),
             name: self.facts.metadata.name.clone(),
+            sink: None,
             reason: Reason::HeldMax,
             file: self.lineage.log().file_name().unwrap_or_default().to_string_lossy().into_owned(),
             start: Some(range.start),
@@ -547,6 +548,7 @@ impl<O: Os> Container<O> {
         Loss {
             container: self.id.clone(),
             name: self.facts.metadata.name.clone(),
+            sink: None,
             reason,
             file: self.lineage.log().file_name().unwrap_or_default().to_string_lossy().into_owned(),
             start,

@@ -16,11 +16,12 @@ pub fn ledger(places: &Places, as_json: bool) -> Result<Exit, Failure> {
 }
 
 fn render(entries: &[Loss]) -> String {
-    const HEAD: [&str; 7] = ["NAME", "FILE", "BYTES", "FIRST TIME", "LAST TIME", "REASON", "DETAIL"];
+    const HEAD: [&str; 8] = ["NAME", "SINK", "FILE", "BYTES", "FIRST TIME", "LAST TIME", "REASON", "DETAIL"];
     let known = |number: Option<u64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
     let row = |loss: &Loss| {
         vec![
             loss.name.clone(),
+            loss.sink.clone().unwrap_or_else(|| "-".to_owned()),
             loss.file.clone(),
             if loss.start.is_none() && loss.end.is_none() {
                 "-".to_owned()

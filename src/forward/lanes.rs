@@ -326,6 +326,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         Loss {
             container: slot.id().to_owned(),
             name: slot.name().to_owned(),
+            sink: Some(self.parts.settings.name.clone()),
             reason,
             file: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             start: None,
@@ -333,7 +334,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             first_time: None,
             last_time: None,
             noticed_ns: self.parts.os.wall_ns(),
-            detail: format!("sink {}: {detail}", self.parts.settings.name),
+            detail: detail.to_owned(),
         }
     }
 

@@ -300,6 +300,7 @@ fn gone(row: &LaneRow, sink: &str, now_ns: i64) -> Loss {
     Loss {
         container: row.id.clone(),
         name: row.name.clone(),
+        sink: Some(sink.to_owned()),
         reason: Reason::RotatedAway,
         file: log_file_name(&row.id),
         start: Some(row.resume.offset),
@@ -307,8 +308,6 @@ fn gone(row: &LaneRow, sink: &str, now_ns: i64) -> Loss {
         first_time: None,
         last_time: None,
         noticed_ns: now_ns,
-        detail: format!(
-            "sink {sink}: the container was removed before all of its log was delivered, as far as is known"
-        ),
+        detail: "the container was removed before all of its log was delivered, as far as is known".to_owned(),
     }
 }

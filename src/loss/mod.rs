@@ -62,6 +62,9 @@ impl Reason {
 pub struct Loss {
     pub container: String,
     pub name: String,
+    /// The sink that it isn't delivered to; `None`: the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sink: Option<String>,
     pub reason: Reason,
     /// Which file: the log's name, or the output's.
     pub file: String,
@@ -146,6 +149,7 @@ mod tests {
         let loss = Loss {
             container: "c".into(),
             name: "web".into(),
+            sink: None,
             reason: Reason::RotatedAway,
             file: "f".into(),
             start: Some(1),

@@ -148,9 +148,10 @@ impl ContainerReport {
         }
     }
 
-    /// Counts the ledger's entries of this container, and looks for those that explain what is missing.
+    /// Counts the ledger's entries of this container, and looks for those that explain what is missing. What a sink could
+    /// not deliver is in the files all the same.
     pub(super) fn hold_against(&mut self, ledger: &[Loss]) {
-        let of_it: Vec<&Loss> = ledger.iter().filter(|loss| loss.container == self.id).collect();
+        let of_it: Vec<&Loss> = ledger.iter().filter(|loss| loss.container == self.id && loss.sink.is_none()).collect();
         for loss in &of_it {
             *self.ledger.entry(loss.reason.name()).or_default() += 1;
             self.ledger_losses += u64::from(is_lost(loss));

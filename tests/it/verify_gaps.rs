@@ -91,6 +91,15 @@ fn a_gap_that_the_ledger_explains_is_named_with_its_reason() {
     let unexplained = Verdict::of(&agent, "web");
     assert!(unexplained.value["missing_ranges"][0]["explained"].is_null(), "{}", unexplained.shown);
 
+    // What a sink could not deliver is no matter of the files.
+    let mut of_sink = entry("truncated", "a-json.log", &range["start"]);
+    of_sink["sink"] = json!("out");
+    exported["ledger"] = json!([of_sink]);
+    assert_eq!(import(&agent, exported.to_string().as_bytes(), &["--force"]), 0);
+    let of_files = Verdict::of(&agent, "web");
+    assert!(of_files.value["missing_ranges"][0]["explained"].is_null(), "{}", of_files.shown);
+    assert!(of_files.value["ledger"].get("truncated").is_none(), "{}", of_files.shown);
+
     exported["ledger"] = json!([entry("truncated", "a-json.log", &range["start"])]);
     assert_eq!(import(&agent, exported.to_string().as_bytes(), &["--force"]), 0);
     let verdict = Verdict::of(&agent, "web");

@@ -289,6 +289,18 @@ fn a_sibling_that_can_t_be_looked_at_is_an_error_and_no_gap() {
 }
 
 #[test]
+fn a_log_that_can_t_be_looked_at_is_an_error_at_each_look() {
+    let mut log = Log::of("one\n");
+    assert_eq!(log.read(), "one\n");
+    log.os.set_failing(LOG, Some(Errno::Access));
+    for _ in 0..2 {
+        assert_eq!(log.look().unwrap_err().kind(), ErrorKind::PermissionDenied, "it isn't missing");
+    }
+    log.os.set_failing(LOG, None);
+    assert_eq!(log.look().unwrap(), Look::Same);
+}
+
+#[test]
 fn links_and_directories_among_the_siblings_are_passed_over() {
     let mut log = Log::of("one\n");
     log.rotate("two\n");
@@ -324,6 +336,23 @@ fn from_the_end_on_only_later_lines_are_read() {
     let mut none = Lineage::new(Path::new(DIRECTORY), "none", []);
     none.begin_at_end(&log.os).unwrap();
     assert!(none.is_empty());
+}
+
+#[test]
+fn a_log_that_is_cut_while_its_end_is_looked_for_is_an_error() {
+    let log = || Log::of("one\ntwo\nth");
+    let mut undisturbed = log();
+    undisturbed.os.arm(FaultPlan::none());
+    undisturbed.lineage.begin_at_end(&undisturbed.os).unwrap();
+    let calls = undisturbed.os.calls();
+    assert_eq!(calls.last(), Some(&"read_at"), "{calls:?}");
+    let n_reads = calls.iter().rev().take_while(|call| **call == "read_at").count();
+    assert_eq!(n_reads, 2, "the end, and the proof of it: {calls:?}");
+    for call in calls.len() - n_reads..calls.len() {
+        let mut log = log();
+        log.os.arm(FaultPlan::at(call as u64, Fault::ShortRead(1)));
+        assert_eq!(log.lineage.begin_at_end(&log.os).unwrap_err().kind(), ErrorKind::UnexpectedEof, "call {call}");
+    }
 }
 
 #[test]

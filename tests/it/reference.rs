@@ -220,7 +220,8 @@ fn the_pages_name_what_there_is() {
 }
 
 /// Flags of other commands that the pages name.
-const OTHERS: [&str; 6] = ["--cap-add", "--volume", "--env", "--publish", "--exclude", "--hostname"];
+const OTHERS: [&str; 7] =
+    ["--cap-add", "--volume", "--env", "--publish", "--exclude", "--hostname", "--no-healthcheck"];
 
 /// All flags of all verbs.
 fn flags() -> Vec<String> {

@@ -54,7 +54,8 @@ impl<O: Os> Container<O> {
         let sync = if output.is_unsynced() && overdue && rotation.is_none() { Some(output.sync()) } else { None };
         let synced = sync.is_some() || rotation.is_some() || !output.is_unsynced();
         let in_place = output.place();
-        let epoch = (self.ladder.epochs.last().map(|epoch| &epoch.shape) != Some(self.pipe.shape()))
+        // Not the last one: behind a file that was taken away the place is below where that began.
+        let epoch = (self.ladder.shape_at(place) != Some(self.pipe.shape()))
             .then(|| Epoch { shape: self.pipe.shape().clone(), from: place });
         let mut ladder = self.ladder.clone();
         ladder.epochs.extend(epoch.clone());

@@ -64,6 +64,28 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "output-deleted-behind-a-change",
+        kind: EngineKind::V20,
+        flags: "--template {log}",
+        allowance: Allowance::NONE,
+        story: |world| {
+            let id = world.run("web", Options::default());
+            world.say_many(&id, 8, 60);
+            world.seconds(2);
+            world.reload("--template {name}:~{log}");
+            world.say_many(&id, 2, 60);
+            world.seconds(2);
+            world.delete_output("web/web.log");
+            world.say_many(&id, 2, 60);
+            world.seconds(2);
+            world.say_many(&id, 2, 60);
+            world.turns(2);
+            world.kill();
+            world.say_many(&id, 2, 60);
+            world.seconds(2);
+        },
+    },
+    Scenario {
         name: "outputs-swapped",
         kind: EngineKind::V20,
         flags: "--limit 400",

@@ -505,8 +505,8 @@ impl<O: Os> Container<O> {
         }
         let path = output.path().to_owned();
         let trouble = |error| Trouble::Output(path.clone(), error);
-        let removed = output.wake(turn.os).map_err(trouble)?;
-        if let Some(meddling) = output.prepare(turn.os).map_err(trouble)?.or(removed) {
+        output.wake(turn.os).map_err(trouble)?;
+        if let Some(meddling) = output.prepare(turn.os).map_err(trouble)? {
             turn.meddled.push(meddling);
             self.batch.rewind_record(); // Its first part went with what was taken away.
             self.dirty = true;

@@ -34,6 +34,8 @@ pub struct Output<O: Os> {
     unsynced: bool,
     /// The current file's name is on the disk.
     named: bool,
+    /// What somebody did and wasn't told yet, because a new file couldn't be made then.
+    untold: Option<Meddling>,
 }
 
 impl<O: Os> Output<O> {
@@ -72,6 +74,7 @@ impl<O: Os> Output<O> {
             place: Place { segment: 1, offset: 0 },
             unsynced: false,
             named: false,
+            untold: None,
         }
     }
 
@@ -139,7 +142,7 @@ impl<O: Os> Output<O> {
 
     /// Looks whether somebody touched the file; what it says is in force afterwards. Creates it if needed.
     pub fn prepare(&mut self, os: &O) -> io::Result<Option<Meddling>> {
-        let meddling = self.check(os)?;
+        self.untold = self.check(os)?.or(self.untold.take());
         if self.current.is_none() {
             let directory = self.path.parent().expect("an output lies in a directory");
             let n_made = missing_directories(os, directory);
@@ -153,7 +156,7 @@ impl<O: Os> Output<O> {
             self.place.offset = stat.size;
             self.current = Some((file, stat.id));
         }
-        Ok(meddling)
+        Ok(self.untold.take())
     }
 
     /// Whether the file still stands under its name; if not, it is let go. To be asked now and then: a moved file can't
@@ -244,8 +247,8 @@ impl<O: Os> Output<O> {
         self.current = None;
     }
 
-    /// Opens the file that [`Output::rest`] closed; whether it is there still.
-    pub fn wake(&mut self, os: &O) -> io::Result<Option<Meddling>> {
+    /// Opens the file that [`Output::rest`] closed. If it isn't there any more, [`Output::prepare`] tells.
+    pub fn wake(&mut self, os: &O) -> io::Result<()> {
         if self.current.is_none() && self.place.offset > 0 {
             match os.open_output(&self.path, self.mode, Create::Never) {
                 Ok(file) => {
@@ -254,12 +257,12 @@ impl<O: Os> Output<O> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.place.offset = 0;
-                    return Ok(Some(Meddling::Removed));
+                    self.untold = Some(Meddling::Removed);
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(None)
+        Ok(())
     }
 }
 

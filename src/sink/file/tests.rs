@@ -146,9 +146,10 @@ fn an_output_that_rests_wakes_where_it_was() {
     let (os, mut output) = appended("", "one\n");
     output.rest();
     assert!(output.file().is_none());
-    assert_eq!(output.wake(&os).unwrap(), None);
+    output.wake(&os).unwrap();
     assert!(output.file().is_some());
-    assert_eq!(output.wake(&os).unwrap(), None);
+    output.wake(&os).unwrap();
+    assert_eq!(output.prepare(&os).unwrap(), None);
     output.append(&os, b"two\n").1.unwrap();
     assert_eq!(text(&os), "one\ntwo\n");
     output.rest();
@@ -156,10 +157,31 @@ fn an_output_that_rests_wakes_where_it_was() {
     assert!(output.wake(&os).is_err());
     os.set_failing(WEB, None);
     os.engine_unlink(WEB).unwrap();
-    assert_eq!(output.wake(&os).unwrap(), Some(Meddling::Removed));
-    assert_eq!(output.wake(&os).unwrap(), None, "told once");
+    output.wake(&os).unwrap();
+    output.wake(&os).unwrap();
+    assert_eq!(output.prepare(&os).unwrap(), Some(Meddling::Removed));
+    assert_eq!(output.prepare(&os).unwrap(), None, "told once");
     let mut none = Output::unopened(WEB.as_ref(), 0o640, 100);
-    assert_eq!(none.wake(&os).unwrap(), None);
+    none.wake(&os).unwrap();
+    assert!(none.file().is_none());
+}
+
+#[test]
+fn a_removal_is_told_though_a_new_file_can_t_be_made_at_first() {
+    for rests in [false, true] {
+        let (os, mut output) = appended("", "one\ntwo\n");
+        if rests {
+            output.rest();
+        }
+        os.engine_unlink(WEB).unwrap();
+        output.wake(&os).unwrap();
+        os.set_failing(WEB, Some(Errno::NoSpace));
+        assert!(output.prepare(&os).is_err());
+        os.set_failing(WEB, None);
+        output.wake(&os).unwrap();
+        assert_eq!(output.prepare(&os).unwrap(), Some(Meddling::Removed), "rests: {rests}");
+        assert_eq!((output.prepare(&os).unwrap(), output.place()), (None, place(1, 0)));
+    }
 }
 
 #[test]

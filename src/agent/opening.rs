@@ -16,7 +16,7 @@ use crate::batch::Batch;
 use crate::checkpoint::{Epoch, Ladder, Row, Rung};
 use crate::loss::{Loss, Reason};
 use crate::sink::Place;
-use crate::sink::align::{Earliest, Offer, Repair, Replay};
+use crate::sink::align::{Earliest, Offer, Part, Repair, Replay};
 use crate::sink::existing::{Existing, segments};
 use crate::sink::file::Output;
 use crate::sink::journal::{Began, Note};
@@ -45,6 +45,8 @@ pub enum Before<'a> {
     /// latest last.
     Lost {
         notes: Vec<&'a Note>,
+        /// Where its lines may stand among those of others, the latest first.
+        parts: Vec<Part>,
         former: Vec<Former>,
     },
     Row(Known<'a>),
@@ -126,7 +128,7 @@ impl<O: Os> Container<O> {
         let result = match before {
             Before::Nothing => opening.begin(turn),
             Before::BeginsAtEnd => opening.begin_at_end(turn),
-            Before::Lost { notes, former } => opening.search(turn, &notes, &former),
+            Before::Lost { notes, parts, former } => opening.search(turn, &notes, &parts, &former),
             Before::Row(known) if known.last_writer => opening.resume(turn, &known, known.row.boot != boot),
             Before::Row(known) => opening.go_on_behind_another(turn, &known, known.row.boot != boot),
         };
@@ -267,7 +269,7 @@ impl<O: Os> Opening<'_, O> {
         is_known: bool,
     ) -> Result<Aligned, Failed> {
         let epochs = known.row.ladder.epochs.clone();
-        self.seek(turn, Seek { epochs, began: known.began, drained, is_known, former: &known.former })
+        self.seek(turn, Seek { epochs, began: known.began, drained, is_known, parts: &[], former: &known.former })
     }
 
     fn resume(mut self, turn: &mut Turn<'_, O>, known: &Known<'_>, rebooted: bool) -> Result<Aligned, Failed> {

@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent::Agent;
 use crate::agent::container::{Container, Trouble, Turn};
 use crate::agent::opening::{Aligned, Before, Former, Known, OutputAt, settle_owed};
 use crate::agent::pipe::Tally;
+use crate::agent::{Agent, Slot};
 use crate::checkpoint::commit::Committer;
 use crate::checkpoint::{Epoch, Row};
 use crate::config::treatment::Treatment;
 use crate::config::{From, labels};
 use crate::format::Metadata;
 use crate::sink::Place;
+use crate::sink::align::Part;
 use crate::sink::journal::{Journal, Note};
 use crate::sink::tidy::Tidier;
 use crate::sys::Os;
@@ -46,6 +47,9 @@ pub(super) struct Route {
 /// against more of the output than it needs.
 const STARTS_MAX: usize = 64;
 
+/// Where an output begins that nobody wrote to.
+const FIRST_PLACE: Place = Place { segment: 1, offset: 0 };
+
 impl Route {
     fn starts_at(&mut self, place: Place, id: &str) {
         if self.starts.len() >= STARTS_MAX {
@@ -53,6 +57,27 @@ impl Route {
         }
         self.starts.reserve_exact(1); // Most outputs have one, for ever.
         self.starts.push((place, id.to_owned()));
+    }
+
+    /// Where lines of `id` may stand, the latest first: each with where another container began behind it. Nothing if it
+    /// has the output for itself.
+    fn parts_of(&self, id: &str) -> Vec<Part> {
+        let begins_behind = |place: Place| {
+            self.starts.iter().filter(|(start, other)| other != id && *start > place).map(|(start, _)| *start).min()
+        };
+        if self.starts.iter().all(|(_, other)| other == id) {
+            return Vec::new();
+        }
+        let mut parts: Vec<Part> = Vec::new();
+        for start in self.starts.iter().filter(|(_, other)| other == id).map(|(start, _)| *start) {
+            let end = begins_behind(start);
+            match parts.iter_mut().find(|part| part.end == end) {
+                Some(part) => part.start = part.start.min(start),
+                None => parts.push(Part { start, end }),
+            }
+        }
+        parts.sort_by_key(|part| std::cmp::Reverse(part.start));
+        parts
     }
 
     /// Where another container than `id` began, at `place` or behind it.
@@ -155,6 +180,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         if !settled && is_last {
             return true;
         }
+        self.look_at_older(ix, route, &age);
         let sharing = self.sharing.get(route).into_iter().flatten();
         let older =
             sharing.filter_map(|other_ix| Some((other_ix, self.slots.get(other_ix)?))).any(|(other_ix, other)| {
@@ -169,6 +195,20 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                     && !other.container.lineage.is_empty()
             });
         !older
+    }
+
+    /// One that was listed together with a newer one, and wasn't served yet, may have a log all the same. What fails is
+    /// told when it is served.
+    fn look_at_older(&mut self, ix: usize, route: &str, age: &(i128, String)) {
+        for other_ix in self.sharing.get(route).into_iter().flatten().filter(|other_ix| **other_ix != ix) {
+            if let Some(Slot { container, .. }) = self.slots.get_mut(other_ix).map(|other| &mut **other)
+                && container.lineage.is_empty()
+                && !container.is_released()
+                && age_of(container) < *age
+            {
+                let _ = container.lineage.look(&self.os);
+            }
+        }
     }
 
     /// Notes that a container may write to an output.
@@ -280,9 +320,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let strange = (self.store_bare || self.journal.unread) && !self.noted_routes.contains(route);
         let before = match (&row, notes.is_empty()) {
             (Some(row), _) => Before::Row(Known { row, began, last_writer, others_from, former }),
-            (None, false) => Before::Lost { notes, former },
+            (None, false) => Before::Lost { notes, parts: entry.parts_of(&id), former },
             (None, true) if from_end => Before::BeginsAtEnd,
-            (None, true) if strange => Before::Lost { notes, former },
+            (None, true) if strange => Before::Lost { notes, parts: Vec::new(), former },
             (None, true) => Before::Nothing,
         };
         let until_ns = self.config.window.until_ns;
@@ -343,6 +383,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let entry = self.routes.entry(route.to_owned()).or_default();
         if let Some(place) = container.place().filter(|_| entry.last_writer.as_deref() != Some(&container.id)) {
             entry.starts_at(place, &container.id);
+            if place == FIRST_PLACE {
+                self.noted_routes.insert(route.to_owned()); // This life made it: nothing in it is from before.
+            }
         }
         entry.holder = Some(ix);
         entry.settled = true;

@@ -1,8 +1,8 @@
 //! Finds where an output and its source agree. The output is the record of what was delivered; the store says where to
 //! begin comparing. Whole lines without a partner are never cut: they are the only copy.
 
-use std::collections::{HashMap, HashSet};
-use std::io;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::{self, Read};
 
 use twox_hash::XxHash3_64;
 
@@ -328,6 +328,18 @@ fn find_line(rest: &[u8], record: &[u8]) -> Option<Match> {
     }
 }
 
+/// A part of an output, from its first byte to behind its last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub start: Place,
+    /// `None`: up to the output's end.
+    pub end: Option<Place>,
+}
+
+impl Part {
+    pub const WHOLE: Part = Part { start: Place { segment: 0, offset: 0 }, end: None };
+}
+
 /// The last lines of an output, to find its end in a source whose checkpoint was lost.
 pub struct OutputEnd {
     /// By the line's hash, its places counted from the first kept line; the latest few.
@@ -363,18 +375,32 @@ pub enum Prefer {
 const PLACES_PER_LINE_MAX: usize = 64;
 
 impl OutputEnd {
-    /// Reads backwards, segment by segment, until enough lines are known. `None`: the output holds no whole line.
-    pub fn read<O: Os>(os: &O, output: &Output<O>, prefer: Prefer) -> io::Result<Option<OutputEnd>> {
+    /// Reads a part of an output backwards, segment by segment, until enough lines are known. `None`: it holds no whole line.
+    pub fn read<O: Os>(os: &O, output: &Output<O>, part: Part, prefer: Prefer) -> io::Result<Option<OutputEnd>> {
         let current = output.place().segment;
-        let mut chunks: Vec<Vec<u64>> = Vec::new();
+        let mut chunks: Vec<VecDeque<u64>> = Vec::new();
         let mut n_lines = 0;
         let mut whole = None;
         for segment in segments(os, output.path(), current)?.iter().rev() {
-            let mut reader = open_segment(os, segment, 0)?;
-            let mut hashes = Vec::new();
-            let whole_bytes = each_line(&mut reader, &mut |_, line| hashes.push(line_hash(line)))?;
+            let (number, Part { start, end }) = (segment.number, part);
+            if number < start.segment {
+                break;
+            }
+            if end.is_some_and(|end| number > end.segment) {
+                continue;
+            }
+            let from = if number == start.segment { start.offset } else { 0 };
+            let until = end.filter(|end| number == end.segment).map_or(u64::MAX, |end| end.offset);
+            let mut reader = open_segment(os, segment, from)?.take(until.saturating_sub(from));
+            let mut hashes = VecDeque::new();
+            let whole_bytes = each_line(&mut reader, &mut |_, line| {
+                if hashes.len() == SEEK_LINES_MAX {
+                    hashes.pop_front(); // A segment may have many millions.
+                }
+                hashes.push_back(line_hash(line));
+            })?;
             if whole.is_none() && !hashes.is_empty() {
-                whole = Some(Place { segment: segment.number, offset: whole_bytes });
+                whole = Some(Place { segment: number, offset: from + whole_bytes });
             }
             n_lines += hashes.len();
             chunks.push(hashes);

@@ -28,6 +28,7 @@ mod engine_rotation;
 mod per_container;
 mod reload;
 mod scripts;
+mod shared_output;
 
 mod state;
 mod verify;

@@ -79,7 +79,7 @@ impl Log {
         self.raw(&format!("{{\"log\":\"{text}\",\"stream\":\"{stream}\",\"time\":\"{time}\"}}\n"));
     }
 
-    fn raw(&self, text: &str) {
+    pub fn raw(&self, text: &str) {
         let mut file = fs::OpenOptions::new().create(true).append(true).open(&self.path).expect("open the log");
         file.write_all(text.as_bytes()).expect("write the log");
     }

@@ -13,7 +13,7 @@ use crate::checkpoint::{Epoch, Ladder, Row, Rung, Shape};
 use crate::config::limits::{SEEK_LINES_MAX, STASH_BYTES_MAX};
 use crate::loss::Reason;
 use crate::sink::Place;
-use crate::sink::align::{Earliest, OutputEnd, Prefer, Repair, line_hash};
+use crate::sink::align::{Earliest, OutputEnd, Part, Prefer, Repair, line_hash};
 use crate::sink::file::Output;
 use crate::sink::journal::{Began, Note};
 use crate::sys::Os;
@@ -29,18 +29,26 @@ pub(super) struct Seek<'a> {
     pub drained: &'a [Fingerprint],
     /// The container wrote to this output before.
     pub is_known: bool,
+    /// Where they stand in this output among those of others, the latest first.
+    pub parts: &'a [Part],
     /// Outputs that hold the lines before it began, the latest first.
     pub former: &'a [Former],
 }
 
 impl<O: Os> Opening<'_, O> {
     /// The state is lost: the output's journal tells what it can.
-    pub(super) fn search(self, turn: &mut Turn<'_, O>, notes: &[&Note], former: &[Former]) -> Result<Aligned, Failed> {
+    pub(super) fn search(
+        self,
+        turn: &mut Turn<'_, O>,
+        notes: &[&Note],
+        parts: &[Part],
+        former: &[Former],
+    ) -> Result<Aligned, Failed> {
         let mut epochs: Vec<Epoch> =
             notes.iter().map(|note| Epoch { shape: note.shape.clone(), from: note.place }).collect();
         epochs.sort_by_key(|epoch| epoch.from);
         let began = notes.iter().rev().find_map(|note| note.began);
-        self.seek(turn, Seek { epochs, began, drained: &[], is_known: !notes.is_empty(), former })
+        self.seek(turn, Seek { epochs, began, drained: &[], is_known: !notes.is_empty(), parts, former })
     }
 
     /// Finds the output's end in the source by its lines.
@@ -48,8 +56,8 @@ impl<O: Os> Opening<'_, O> {
         if seek.epochs.is_empty() {
             seek.epochs.push(Epoch { shape: self.container.shape.clone(), from: Place::default() });
         }
-        let (sought, has_lines) = self.end_in_log(turn, &seek, &self.output, &seek.epochs)?;
-        let Some((found, end, prefer)) = sought else {
+        let (sought, has_lines) = self.end_in_parts(turn, &seek)?;
+        let Some((part, (found, end, prefer))) = sought else {
             return self.begin_where(turn, seek, has_lines);
         };
         if end.ambiguous && prefer == Prefer::LongestRun {
@@ -62,25 +70,47 @@ impl<O: Os> Opening<'_, O> {
         if head.is_some() && heads.get(source.generation_ix) != Some(&head) {
             source.generation_ix = heads.iter().position(|held| *held == head).unwrap_or(0); // It was cut meanwhile.
         }
-        let (row, rung) = found_again(self.container, seek.epochs, end.whole, head, &source, owed);
         self.container.began = seek.began;
+        if part.end.is_some() {
+            self.append_behind(turn, source, &owed)?; // Others wrote behind it since.
+            return Ok(Aligned::Searched);
+        }
+        let (row, rung) = found_again(self.container, seek.epochs, end.whole, head, &source, owed);
         self.replay(turn, &row, &rung, source, Repair::Never)?;
         Ok(Aligned::Searched)
     }
 
-    /// The record of the log that an output ends with, and whether the output has any whole line.
+    /// The record of the log that the container's latest part of its output ends with, and that part.
+    fn end_in_parts(&self, turn: &Turn<'_, O>, seek: &Seek<'_>) -> Result<(Option<(Part, FoundEnd)>, bool), Failed> {
+        let mut has_lines = false;
+        // Where the parts are may be wrong: somebody may have put another file in the output's place. Without times lines
+        // of others could be taken for ours then.
+        let has_times = seek.epochs.iter().all(|epoch| epoch.shape.formatter.has_time());
+        let whole = (has_times || seek.parts.is_empty()).then_some(Part::WHOLE);
+        for part in seek.parts.iter().chain(&whole) {
+            let (found, has) = self.end_in_log(turn, seek, &self.output, *part, &seek.epochs)?;
+            has_lines |= has;
+            if let Some(found) = found {
+                return Ok((Some((*part, found)), true));
+            }
+        }
+        Ok((None, has_lines))
+    }
+
+    /// The record of the log that a part of an output ends with, and whether that has any whole line.
     fn end_in_log(
         &self,
         turn: &Turn<'_, O>,
         seek: &Seek<'_>,
         output: &Output<O>,
+        part: Part,
         epochs: &[Epoch],
     ) -> Result<(Option<FoundEnd>, bool), Failed> {
         let mut shapes: Vec<&Arc<Shape>> = epochs.iter().rev().map(|epoch| &epoch.shape).collect();
         shapes.dedup();
         for shape in shapes {
             let prefer = if shape.formatter.has_time() { Prefer::Latest } else { Prefer::LongestRun };
-            let Some(mut end) = OutputEnd::read(turn.os, output, prefer).map_err(Failed::Output)? else {
+            let Some(mut end) = OutputEnd::read(turn.os, output, part, prefer).map_err(Failed::Output)? else {
                 return Ok((None, false));
             };
             tracing::info!(container = %self.container.facts.metadata.name, "searching the output's end in the log");
@@ -103,7 +133,7 @@ impl<O: Os> Opening<'_, O> {
     fn behind_former(&self, turn: &Turn<'_, O>, seek: &Seek<'_>) -> Result<Option<Found>, Failed> {
         for former in seek.former.iter().filter(|former| former.epochs.iter().all(|e| e.shape.formatter.has_time())) {
             let output = Output::find(turn.os, &former.path, 0, 0, 1).map_err(Failed::Output)?;
-            if let (Some((found, ..)), _) = self.end_in_log(turn, seek, &output, &former.epochs)? {
+            if let (Some((found, ..)), _) = self.end_in_log(turn, seek, &output, Part::WHOLE, &former.epochs)? {
                 return Ok(Some(found));
             }
         }
@@ -142,11 +172,7 @@ impl<O: Os> Opening<'_, O> {
         let source = Source { unfinished, ..first };
         let Found { source, head, owed } = behind.unwrap_or(Found { source, head, owed: Vec::new() });
         let Some(torn) = torn else {
-            let lineage = &mut self.container.lineage;
-            lineage.begin_at(turn.os, source.generation_ix, source.offset, source.tail).map_err(Failed::Source)?;
-            let Opening { container, at, output, until_ns } = self;
-            Opening { container: &mut *container, at, output, until_ns }.append_from(turn, source.unfinished)?;
-            container.batch.extend_lines(&owed);
+            self.append_behind(turn, source, &owed)?;
             return Ok(aligned);
         };
         let end = self.output.place();
@@ -154,6 +180,16 @@ impl<O: Os> Opening<'_, O> {
         let (row, rung) = found_again(self.container, seek.epochs, place, head, &source, owed);
         self.replay(turn, &row, &rung, source, Repair::Never)?;
         Ok(aligned)
+    }
+
+    /// What is owed, and what the log has from a place on, goes behind all that the output has.
+    fn append_behind(self, turn: &mut Turn<'_, O>, source: Source, owed: &[u8]) -> Result<(), Failed> {
+        let lineage = &mut self.container.lineage;
+        lineage.begin_at(turn.os, source.generation_ix, source.offset, source.tail).map_err(Failed::Source)?;
+        let Opening { container, at, output, until_ns } = self;
+        Opening { container: &mut *container, at, output, until_ns }.append_from(turn, source.unfinished)?;
+        container.batch.extend_lines(owed);
+        Ok(())
     }
 
     /// Where the first of the lines stands that the log has from an incarnation on, in any shape.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::config::limits::SEEK_LINES_MAX;
 use crate::sim::os::SimOs;
-use crate::sink::align::{Earliest, OutputEnd, Prefer, line_hash};
+use crate::sink::align::{Earliest, OutputEnd, Part, Prefer, line_hash};
 use crate::sink::{Output, Place};
 
 const PATH: &str = "/out/web.log";
@@ -25,7 +25,27 @@ fn output(segments: &[&str]) -> (SimOs, Output<SimOs>) {
 
 fn end_of(segments: &[&str], prefer: Prefer) -> Option<OutputEnd> {
     let (os, output) = output(segments);
-    OutputEnd::read(&os, &output, prefer).unwrap()
+    OutputEnd::read(&os, &output, Part::WHOLE, prefer).unwrap()
+}
+
+#[test]
+fn of_a_part_only_its_own_lines_are_known() {
+    let (os, output) = output(&["one\ntwo\n", "three\nfour\n"]);
+    let read = |start, end| OutputEnd::read(&os, &output, Part { start, end }, Prefer::Latest).unwrap();
+    let whole = |end| read(place(1, 0), Some(end)).map(|end| end.whole);
+    assert_eq!(whole(place(2, 11)), Some(place(2, 11)));
+    assert_eq!(whole(place(2, 6)), Some(place(2, 6)));
+    assert_eq!(whole(place(2, 0)), Some(place(1, 8)));
+    assert_eq!(whole(place(1, 4)), Some(place(1, 4)));
+    assert_eq!(whole(place(1, 0)), None);
+    let mut end = read(place(1, 0), Some(place(2, 0))).unwrap();
+    assert!(!end.observe(b"three\n") && end.observe(b"two\n"));
+    assert_eq!(end.lines_after_best(), Some(0));
+    let mut end = read(place(1, 4), None).unwrap();
+    assert!(!end.observe(b"one\n") && end.observe(b"two\n"));
+    assert_eq!((end.whole, end.lines_after_best()), (place(2, 11), Some(2)));
+    assert_eq!(read(place(2, 6), None).map(|end| end.whole), Some(place(2, 11)));
+    assert!(read(place(2, 11), None).is_none() && read(place(3, 0), None).is_none());
 }
 
 /// How many of the source's lines are in the output, by the best match, and how many lines the output has behind that.

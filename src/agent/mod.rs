@@ -19,6 +19,7 @@ mod reload;
 mod rest;
 pub(crate) mod roster;
 mod routes;
+mod share;
 pub mod status;
 mod telling;
 pub mod threads;
@@ -56,6 +57,7 @@ use self::gauges::{Busy, Counted};
 use self::pace::Pace;
 use self::rest::{AtRest, Signature};
 use self::routes::Route;
+pub use self::share::Share;
 use self::timetable::Timetable;
 
 /// A backfill gives up on what failed so often in a row.
@@ -209,26 +211,17 @@ pub struct Agent<O: Os, C: Committer<O>, T: Tidier, W: Watcher> {
     share: Option<Share>,
 }
 
-/// Which containers and outputs an agent of a backfill takes: all that share an output go together.
-#[derive(Clone, Debug)]
-pub struct Share {
-    pub ix: usize,
-    /// The agent of a container id, or of a route.
-    pub owners: Arc<HashMap<String, usize>>,
-}
-
 impl Remembered {
+    /// Which container goes on in which output.
+    fn routes(&self) -> Vec<(String, String)> {
+        let noted = self.journal.notes.iter().filter_map(|(id, notes)| Some((id.clone(), notes.last()?.route.clone())));
+        codec::rows(&self.pairs).0.into_iter().map(|(row, _)| (row.id, row.route)).chain(noted).collect()
+    }
+
     /// Above all that the rows have, for the commits of all agents.
     pub fn next_sequence(&self) -> Arc<AtomicU64> {
         let newest = codec::rows(&self.pairs).0.iter().map(|(row, _)| row.sequence).max();
         Arc::new(AtomicU64::new(newest.map_or(1, |newest| newest + 1)))
-    }
-}
-
-impl Share {
-    /// What nobody planned for belongs to the first one.
-    fn takes(&self, id_or_route: &str) -> bool {
-        self.owners.get(id_or_route).copied().unwrap_or(0) == self.ix
     }
 }
 
@@ -612,7 +605,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
 
     /// Every output there is, and what is kept of it.
     pub fn outputs(&self) -> Vec<(PathBuf, Retention)> {
-        let ours = self.routes.keys().filter(|route| self.share.as_ref().is_none_or(|share| share.takes(route)));
+        let ours = self.routes.keys().filter(|route| self.share.as_ref().is_none_or(|share| share.has(route)));
         let kept = |route: &String| self.treatment_of(route).retention();
         ours.map(|route| (self.config.places.log_path.join(route), kept(route))).collect()
     }

@@ -56,10 +56,13 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
     /// What a container's files say now, under the settings of now.
     pub(super) fn settle_facts(&mut self, ix: usize, facts: Facts, now: Duration) {
         let selected = self.config.selection.selects(&facts.metadata);
-        let route = self.config.path_template.route(&facts.metadata);
+        let mut route = self.config.path_template.route(&facts.metadata);
         let treatment = self.treatment(&facts.metadata, now);
         let shape = self.shapes.share(treatment.shape(&facts.metadata, self.config.window.since_ns));
         let slot = self.slots.get_mut(&ix).expect("it is being served");
+        if self.share.as_ref().is_some_and(|share| !share.has(&route)) {
+            route.clone_from(&slot.container.route); // Another agent may write there.
+        }
         if slot.container.facts.metadata.name != facts.metadata.name {
             tracing::info!(from = %slot.container.facts.metadata.name, to = %facts.metadata.name, "container renamed");
         }

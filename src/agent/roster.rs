@@ -10,9 +10,8 @@ use crate::agent::gauges::Counted;
 use crate::agent::pace::Pace;
 use crate::agent::rest::{CONFIG, HOST_CONFIG, Signature};
 use crate::agent::schedule::Activity;
-use crate::agent::{Agent, Mode, Share, Slot};
+use crate::agent::{Agent, Mode, Slot};
 use crate::checkpoint::commit::Committer;
-use crate::config::Config;
 use crate::config::limits::{
     CONFIG_BYTES_MAX, NAME_PATIENCE, ROOT_PERIOD, ROW_ABSENT_MAX, SWEEP_PERIOD, UNWATCHED_PERIOD,
 };
@@ -155,7 +154,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         self.awaited.remove(id);
         let facts = read.facts.unwrap_or_else(|| nameless(id, &self.config.hostname));
         let route = self.config.path_template.route(&facts.metadata);
-        if self.share.as_ref().is_some_and(|share| !share.takes(id)) {
+        if self.share.as_ref().is_some_and(|share| !share.takes(id, &route)) {
             return;
         }
         let treatment = self.treatment(&facts.metadata, now);
@@ -381,62 +380,6 @@ struct ReadFacts {
     wait: bool,
     unreadable: bool,
     signature: Signature,
-}
-
-/// Parts a backfill's containers among its agents: those that share an output, now or in their rows, go together.
-pub(super) fn plan<O: Os>(os: &O, config: &Config, rows: &[(String, String)]) -> Vec<Share> {
-    let root = &config.places.containers_dir;
-    let ids: Vec<String> = listed_ids(os, root).unwrap_or_default().iter().map(ContainerId::to_string).collect();
-    let mut groups = Groups::default();
-    for (id, route) in rows {
-        groups.join(id, route);
-    }
-    for id in &ids {
-        let (facts, _) = read_facts(os, &config.hostname, &config.needed, id, &root.join(id));
-        groups.join(id, &config.path_template.route(&facts.metadata));
-    }
-    let n_agents = config.threads.clamp(1, ids.len().max(1));
-    let owners = std::sync::Arc::new(groups.deal(n_agents));
-    (0..n_agents).map(|ix| Share { ix, owners: owners.clone() }).collect()
-}
-
-/// Names that belong together, by union of pairs.
-#[derive(Default)]
-struct Groups {
-    leader: std::collections::HashMap<String, String>,
-}
-
-impl Groups {
-    fn find(&mut self, name: &str) -> String {
-        let mut at = name.to_owned();
-        while let Some(next) = self.leader.get(&at).filter(|next| **next != at) {
-            at = next.clone();
-        }
-        self.leader.insert(name.to_owned(), at.clone());
-        at
-    }
-
-    fn join(&mut self, one: &str, other: &str) {
-        let (one, other) = (self.find(one), self.find(other));
-        self.leader.insert(one, other);
-    }
-
-    /// Each name's agent, the groups dealt round.
-    fn deal(mut self, n_agents: usize) -> std::collections::HashMap<String, usize> {
-        let names: std::collections::BTreeSet<String> = self.leader.keys().cloned().collect();
-        let mut agents = std::collections::HashMap::new();
-        let mut next = 0;
-        let mut dealt = std::collections::HashMap::new();
-        for name in names {
-            let leader = self.find(&name);
-            let agent = *agents.entry(leader).or_insert_with(|| {
-                next += 1;
-                (next - 1) % n_agents
-            });
-            dealt.insert(name, agent);
-        }
-        dealt
-    }
 }
 
 pub(crate) fn nameless(id: &str, hostname: &str) -> Facts {

@@ -251,7 +251,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let absent = self.routes.iter().filter(|(name, route)| {
             !route.settled
                 && route.last_writer.as_ref().is_some_and(|id| self.slot_of(id).is_none())
-                && self.share.as_ref().is_none_or(|share| share.takes(name))
+                && self.share.as_ref().is_none_or(|share| share.has(name))
         });
         let absent: Vec<String> = absent.map(|(route, _)| route.clone()).collect();
         self.owes_absent = false;

@@ -7,10 +7,9 @@ use std::time::Duration;
 use crate::agent::control::{Control, Questions};
 use crate::agent::inbox::{Hints, Inbox};
 use crate::agent::progress::Progress;
-use crate::agent::roster::plan;
+use crate::agent::share::plan;
 use crate::agent::threads::{CommitClient, CommitThread, TidyThread};
 use crate::agent::{Agent, Mode, Parts, Remembered, remember};
-use crate::checkpoint::codec;
 use crate::checkpoint::store::{Opened, SledStore, StoreError};
 use crate::cli::{Exit, Failure};
 use crate::config::current::Current;
@@ -194,9 +193,7 @@ pub fn backfill(config: Config) -> Result<Exit, Failure> {
     let runtime = net.runtime.handle().clone();
     let sink_inboxes: Vec<Inbox> = opening.config.sinks.iter().map(|_| Inbox::new()).collect();
     let net = net.start(&opening, stop.clone(), sink_inboxes.clone(), None, report)?;
-    let rows: Vec<_> =
-        codec::rows(&opening.remembered.pairs).0.into_iter().map(|(row, _)| (row.id, row.route)).collect();
-    let shares = plan(&opening.os, &opening.config, &rows);
+    let shares = plan(&opening.os, &opening.config, &opening.remembered.routes());
     let progress = Progress::new(opening.config.progress, &opening.counters);
     let total_max = opening.config.max_total_bytes;
     let sequence = opening.remembered.next_sequence();

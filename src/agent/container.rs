@@ -261,6 +261,23 @@ impl<O: Os> Container<O> {
         !self.later && (grown || self.lineage.len() > 1 || over_due || self.removed && !self.finished)
     }
 
+    /// `--from end`: goes on behind what the log has now, however long its output can't be opened yet.
+    pub fn begin_at_end(&mut self, os: &O) -> Result<(), Trouble> {
+        if self.began.is_some() || self.lineage.is_empty() {
+            return Ok(());
+        }
+        self.lineage.begin_at_end(os).map_err(|error| self.source_trouble(error))?;
+        self.began = Some(self.standing(os)?);
+        Ok(())
+    }
+
+    /// Where reading goes on, as the journal keeps it.
+    fn standing(&mut self, os: &O) -> Result<Began, Trouble> {
+        let head = self.lineage.head(os).map_err(|error| self.source_trouble(error))?;
+        let (offset, tail) = self.lineage.front().map_or((0, None), |front| (front.offset, front.tail()));
+        Ok(Began { head, offset, tail })
+    }
+
     /// Goes on behind what others wrote meanwhile, or under another name.
     pub fn reopen(&mut self, os: &O, at: &crate::agent::opening::OutputAt) -> Result<(), Trouble> {
         assert!(self.batch.is_empty(), "an output is left only when nothing is owed");
@@ -268,12 +285,7 @@ impl<O: Os> Container<O> {
             .map_err(|error| Trouble::Output(at.path.clone(), error))?;
         if self.route != self.ladder_route {
             // What came before is in another output: without a store the new one is not searched for it.
-            let head = self.lineage.head(os).map_err(|error| self.source_trouble(error))?;
-            self.began = Some(self.lineage.front().map_or(Began { head, offset: 0, tail: None }, |front| Began {
-                head,
-                offset: front.offset,
-                tail: front.tail(),
-            }));
+            self.began = Some(self.standing(os)?);
         }
         self.ladder = Ladder::default();
         self.ladder_route = self.route.clone();

@@ -127,7 +127,8 @@ impl<O: Os> Container<O> {
         };
         let result = match before {
             Before::Nothing => opening.begin(turn),
-            Before::BeginsAtEnd => opening.begin_at_end(turn),
+            // It stands there since it was first looked at.
+            Before::BeginsAtEnd => opening.begin(turn),
             Before::Lost { notes, parts, former } => opening.search(turn, &notes, &parts, &former),
             Before::Row(known) if known.last_writer => opening.resume(turn, &known, known.row.boot != boot),
             Before::Row(known) => opening.go_on_behind_another(turn, &known, known.row.boot != boot),
@@ -181,15 +182,6 @@ impl<O: Os> Opening<'_, O> {
     fn begin(self, turn: &mut Turn<'_, O>) -> Result<Aligned, Failed> {
         self.append_from(turn, Unfinished::default())?;
         Ok(Aligned::Fresh)
-    }
-
-    fn begin_at_end(self, turn: &mut Turn<'_, O>) -> Result<Aligned, Failed> {
-        let lineage = &mut self.container.lineage;
-        lineage.begin_at_end(turn.os).map_err(Failed::Source)?;
-        let head = lineage.head(turn.os).map_err(Failed::Source)?;
-        let (offset, tail) = lineage.front().map_or((0, None), |front| (front.offset, front.tail()));
-        self.container.began = Some(Began { head, offset, tail });
-        self.begin(turn)
     }
 
     /// Appends from where the lineage stands, after a first rung that says so.

@@ -137,11 +137,22 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         }
         let stored_route = self.stored.get(&id).and_then(|stored| stored.row.as_ref()).map(|row| row.route.clone());
         let noted_route = self.journal.notes.get(&id).and_then(|notes| notes.last()).map(|note| note.route.clone());
+        let is_known = stored_route.is_some() || noted_route.is_some();
         let route = stored_route.or(noted_route).unwrap_or_else(|| self.slots[&ix].container.route.clone());
+        if !is_known && self.is_from_end(ix) {
+            self.slots.get_mut(&ix).expect("it is being served").container.begin_at_end(&self.os)?;
+        }
         if !self.route_is_free(ix, &route) {
             return Ok(false);
         }
         self.open(ix, &route, now)
+    }
+
+    /// Whether only what comes from now on is wanted of a container that nothing is known of. A lost store doesn't begin
+    /// anew: the journal tells that there was one.
+    fn is_from_end(&self, ix: usize) -> bool {
+        let lost = self.store_fresh && !self.journal.notes.is_empty();
+        self.config.from == From::End && self.slots[&ix].first && !lost
     }
 
     /// Whether the container may write to `route` now.
@@ -309,19 +320,17 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         }
         let notes = self.journal.of(&id, route);
         let former = self.former(&id, route);
+        let is_from_end = self.is_from_end(ix);
         let entry = self.routes.entry(route.to_owned()).or_default();
         let last_writer = entry.last_writer.as_deref() == Some(id.as_str());
         let began = notes.iter().rev().find_map(|note| note.began);
         let newest = row.as_ref().and_then(|row| row.ladder.newest());
         let others_from = newest.and_then(|newest| entry.others_from(&id, newest.place));
-        // A lost store doesn't begin anew: the journal tells that there was one.
-        let lost = self.store_fresh && !self.journal.notes.is_empty();
-        let from_end = self.config.from == From::End && self.slots[&ix].first && !lost;
         let strange = (self.store_bare || self.journal.unread) && !self.noted_routes.contains(route);
         let before = match (&row, notes.is_empty()) {
             (Some(row), _) => Before::Row(Known { row, began, last_writer, others_from, former }),
             (None, false) => Before::Lost { notes, parts: entry.parts_of(&id), former },
-            (None, true) if from_end => Before::BeginsAtEnd,
+            (None, true) if is_from_end => Before::BeginsAtEnd,
             (None, true) if strange => Before::Lost { notes, parts: Vec::new(), former },
             (None, true) => Before::Nothing,
         };

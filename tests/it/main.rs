@@ -16,6 +16,7 @@ mod package;
 mod receiver;
 mod reference;
 
+mod beginning;
 mod config;
 mod docker;
 mod docs;
@@ -28,7 +29,6 @@ mod engine_rotation;
 mod per_container;
 mod reload;
 mod scripts;
-mod shared_output;
 
 mod state;
 mod verify;

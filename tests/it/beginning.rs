@@ -1,8 +1,9 @@
-//! Several containers of one output: the attempts of a pod's container, or one that was made anew under its name.
+//! Where a container begins in its log and in its output: also where several have one output, as the attempts of a
+//! pod's container do, or one that was made anew under its name.
 
 use std::fs;
 
-use crate::harness::Longshore;
+use crate::harness::{Longshore, PATIENCE, until};
 use crate::verify::{Log, Root};
 
 const OLDER: &str = "2026-11-25T00:00:00Z";
@@ -31,6 +32,25 @@ fn the_older_one_is_written_first_and_equal_lines_of_both() {
     let agent = Longshore::new(root.path());
     backfill(&agent, &["--template", "{log}"]);
     assert_eq!(output(&agent), lines(0, 20) + &lines(0, 30));
+}
+
+/// The output can't be opened for as long as somebody's file stands in its way; lines that come meanwhile are wanted.
+#[test]
+fn from_the_end_on_means_from_the_first_look_on() {
+    let root = Root::new();
+    let log = root.container('a', "web", OLDER);
+    log.lines(0, 10);
+    let mut agent = Longshore::new(root.path());
+    fs::create_dir_all(agent.log_path()).expect("make the log path");
+    let in_the_way = agent.log_path().join("web");
+    fs::write(&in_the_way, "").expect("stand in the way");
+    agent.start(&["--from", "end", "--template", "{log}"]);
+    until("it is in trouble", PATIENCE, || agent.own_log_text().contains("container=web"));
+    log.lines(10, 20);
+    fs::remove_file(&in_the_way).expect("go out of the way");
+    agent.wait_for_lines("web", 10);
+    agent.drain();
+    assert_eq!(output(&agent), lines(10, 20));
 }
 
 /// More lines of the newer one than are searched.

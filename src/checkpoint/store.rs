@@ -57,7 +57,7 @@ pub trait Store: Send + 'static {
     fn load(&mut self) -> Result<Vec<Row>, StoreError>;
     /// Makes all the changes or none, durable when it returns. After an error either is possible, but what an earlier
     /// commit acknowledged is still there, unless it is [`StoreError::Reset`]. At most [`CHANGES_MAX`] changes, of
-    /// `VALUE_BYTES_MAX`; a key isn't empty and doesn't begin with NUL.
+    /// `VALUE_BYTES_MAX`; a key isn't empty and doesn't begin with NUL. What is beyond that is refused.
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;
 }
 
@@ -185,7 +185,7 @@ impl Store for SledStore {
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        assert_bounds(changes);
+        check_bounds(changes)?;
         self.with_db("write", |db| db.apply(changes))
     }
 }
@@ -203,13 +203,25 @@ impl Drop for SledStore {
     }
 }
 
-fn assert_bounds(changes: &[Change]) {
-    assert!(changes.len() <= CHANGES_MAX);
-    for (key, value) in changes {
-        assert!(key.first().is_some_and(|first| *first != 0));
-        assert!(key.len() <= KEY_BYTES_MAX);
-        assert!(value.as_ref().is_none_or(|value| value.len() <= VALUE_BYTES_MAX));
+/// A mistake of the caller. Whoever made it is told so, for the thread that commits serves others, too.
+fn check_bounds(changes: &[Change]) -> Result<(), StoreError> {
+    let fault = |reason| Err(StoreError::Failed { doing: "write to", reason });
+    if changes.len() > CHANGES_MAX {
+        return fault(format!("{} changes in one commit, more than {CHANGES_MAX}", changes.len()));
     }
+    for (key, value) in changes {
+        let name = key.escape_ascii();
+        if key.first().is_none_or(|first| *first == 0) {
+            return fault(format!("\"{name}\" is no key of a row"));
+        }
+        if key.len() > KEY_BYTES_MAX {
+            return fault(format!("a key of {} bytes, more than {KEY_BYTES_MAX}", key.len()));
+        }
+        if let Some(value) = value.as_ref().filter(|value| value.len() > VALUE_BYTES_MAX) {
+            return fault(format!("a value of {} bytes at {name}, more than {VALUE_BYTES_MAX}", value.len()));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

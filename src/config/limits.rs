@@ -61,6 +61,12 @@ pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 /// longest row takes some 260.
 pub const COMMIT_CHANGES_MAX: usize = 256;
 
+/// Containers in one batch of a sink: their rows go into the store with it, in one commit.
+pub const BATCH_PARTS_MAX: usize = 128;
+
+/// Copies in a sink's spool that one commit takes away: each is a change beside the row that needs them no more.
+pub const COPIES_RELEASED_MAX: usize = 128;
+
 /// Containers in one job of the commit thread, and bytes of their rows: a first start on a large host goes in several, and so do a
 /// hundred rows with long unfinished lines, which are copied on their way into the store.
 pub const COMMIT_ITEMS_MAX: usize = 256;
@@ -220,6 +226,7 @@ const _: () = assert!(SILENCE.as_nanos() > SILENCE_NON_BLOCKING.as_nanos());
 const _: () = assert!(RETRY_MIN.as_nanos() < RETRY_MAX.as_nanos());
 const _: () = assert!(RETRY_MAX.as_nanos() < DRAIN_MAX.as_nanos(), "a drain tries again at least once");
 const _: () = assert!(OWED_BYTES_MAX < QUANTUM_BYTES);
+const _: () = assert!(BATCH_PARTS_MAX * 2 <= COMMIT_CHANGES_MAX, "a batch's rows fit one commit");
 const _: () = assert!(HELD_PERCENT_DEFAULT <= 100 && SPOOL_PERCENT_DEFAULT <= 100);
 const _: () = assert!(PATH_LITERAL_BYTES_MAX + 9 + 4 < PATH_COMPONENT_BYTES_MAX, "room for a value, cut and marked");
 const _: () = assert!(PATH_VALUE_BYTES_MAX + ".log".len() <= PATH_COMPONENT_BYTES_MAX);

@@ -160,7 +160,7 @@ pub struct Forwarder<O: Os, C: Committer<O>, T: Transport> {
     root_listed_at: Duration,
     spool: Spool<O>,
     reported_at: Duration,
-    losses: Vec<Loss>,
+    losses: VecDeque<Loss>,
     said: Said,
     buffer: Vec<u8>,
     /// The memory of records that are in no batch, for the lane that is read.
@@ -217,7 +217,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             root_listed_at: Duration::ZERO,
             spool: Spool::new(parts.spool_dir.clone(), stored.spool, now),
             reported_at: Duration::ZERO,
-            losses: Vec::new(),
+            losses: VecDeque::new(),
             said: Said::new(),
             buffer: Vec::new(),
             room: Pending::default(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::agent::schedule::retry_pause;
 use crate::checkpoint::codec::Change;
 use crate::checkpoint::commit::{CommitError, Committer, Item};
-use crate::config::limits::{COMMIT_CHANGES_MAX, COMMIT_PERIOD};
+use crate::config::limits::{COMMIT_CHANGES_MAX, COMMIT_PERIOD, COPIES_RELEASED_MAX};
 use crate::forward::rows::{LaneRow, Stored};
 use crate::forward::{Forwarder, Transport};
 use crate::loss::Loss;
@@ -49,6 +49,20 @@ pub(super) struct NewRow {
 pub(super) struct Group {
     pub changes: Vec<Change>,
     pub effect: Effect,
+}
+
+/// Rows on their way into a group.
+#[derive(Default)]
+pub(super) struct Gathered {
+    pub changes: Vec<Change>,
+    pub rows: Vec<NewRow>,
+}
+
+impl Gathered {
+    fn into_group(self) -> Group {
+        let Gathered { changes, rows } = self;
+        Group { changes, effect: Effect::Rows { rows, gone: Vec::new(), losses: Vec::new() } }
+    }
 }
 
 pub(super) struct Outbox<O: Os> {
@@ -132,9 +146,10 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         }
     }
 
-    /// One group: batches that are done leave the store together with the new positions of their containers.
+    /// Batches that are done leave the store with the new positions of their containers, or behind them where those are
+    /// too much for one commit. As much as one commit takes; the rest waits for the next.
     fn store_positions(&mut self) {
-        let mut changes = Vec::new();
+        let mut removals = Vec::new();
         let mut gone = Vec::new();
         let mut lanes: BTreeSet<LaneId> = BTreeSet::new();
         while let Some(retired) = self.retired.front() {
@@ -147,23 +162,50 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
                 lanes.insert(part.lane);
             }
             let sealed = self.sealed.get(&retired.key).expect("it is remembered until its row is gone");
-            changes.extend(self.keys.remove_batch(&sealed.place, sealed.n_parts));
+            removals.extend(self.keys.remove_batch(&sealed.place, sealed.n_parts));
             gone.push(retired.key);
         }
-        let room = (COMMIT_CHANGES_MAX / 2).saturating_sub(lanes.len());
-        lanes.extend(self.dirty.iter().copied().take(room));
-        let mut rows = Vec::new();
+        let mut gathered = Gathered::default();
+        let mut n_changes = removals.len();
         for lane in lanes {
-            if let Some((new, mut row_changes)) = self.new_row(lane) {
-                changes.append(&mut row_changes);
-                rows.push(new);
-            }
+            n_changes += self.gather_row(lane, &mut gathered);
         }
-        let losses = std::mem::take(&mut self.losses);
-        for loss in &losses {
-            changes.extend(self.parts.ledger.add(loss));
+        let dirty: Vec<LaneId> = self.dirty.iter().copied().collect();
+        for lane in dirty {
+            if n_changes >= COMMIT_CHANGES_MAX / 2 {
+                break;
+            }
+            n_changes += self.gather_row(lane, &mut gathered);
+        }
+        let Gathered { mut changes, rows } = self.leave_room(gathered, removals.len());
+        changes.append(&mut removals);
+        let mut losses = Vec::new();
+        while changes.len() + 2 <= COMMIT_CHANGES_MAX
+            && let Some(loss) = self.losses.pop_front()
+        {
+            changes.extend(self.parts.ledger.add(&loss));
+            losses.push(loss);
         }
         self.outbox.push(Group { changes, effect: Effect::Rows { rows, gone, losses } });
+    }
+
+    /// Adds a lane's row, as so many changes. What has no room beside it goes before it.
+    pub(super) fn gather_row(&mut self, lane: LaneId, gathered: &mut Gathered) -> usize {
+        let Some((new, mut changes)) = self.new_row(lane) else { return 0 };
+        let n_changes = changes.len();
+        *gathered = self.leave_room(std::mem::take(gathered), n_changes);
+        gathered.changes.append(&mut changes);
+        gathered.rows.push(new);
+        n_changes
+    }
+
+    /// What is gathered, unless so many more changes don't fit into one commit with it: then it goes before them.
+    pub(super) fn leave_room(&mut self, gathered: Gathered, n_changes: usize) -> Gathered {
+        if gathered.changes.is_empty() || gathered.changes.len() + n_changes <= COMMIT_CHANGES_MAX {
+            return gathered;
+        }
+        self.outbox.push(gathered.into_group());
+        Gathered::default()
     }
 
     fn advance(&mut self, lane: LaneId, end: u64) {
@@ -200,6 +242,9 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         };
         let needed = slot.cursor.spool_numbers();
         let (mut releases, released) = self.spool.release(&self.keys, &row.id, |number| needed.contains(&number));
+        if released.len() == COPIES_RELEASED_MAX {
+            self.dirty.insert(lane); // There may be more.
+        }
         if slot.row.as_ref() == Some(&row) && released.is_empty() {
             return None;
         }

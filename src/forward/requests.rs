@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::checkpoint::commit::Committer;
 use crate::forward::body::{Body, Payload, Run};
-use crate::forward::outbox::{Effect, Group};
+use crate::forward::outbox::{Effect, Gathered, Group};
 use crate::forward::rows::{BatchPlace, BatchRow, PartRow, batch_place, half_place};
 use crate::forward::{Forwarder, Request, Transport};
 use crate::sink::delivery::{Answer, BatchKey, CircuitState, Outcome, Part, Plan};
@@ -40,14 +40,14 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             self.next_place += 1;
             let mut changes = self.seal(plan.key, place, &plan.parts, payload);
             // A container's first batch says where it began.
-            let mut rows = Vec::new();
+            let mut gathered = Gathered::default();
             for part in &plan.parts {
-                let is_new = self.slots.get(&part.lane).is_some_and(|slot| slot.row.is_none());
-                if let Some((new, mut row_changes)) = is_new.then(|| self.new_row(part.lane)).flatten() {
-                    changes.append(&mut row_changes);
-                    rows.push(new);
+                if self.slots.get(&part.lane).is_some_and(|slot| slot.row.is_none()) {
+                    self.gather_row(part.lane, &mut gathered);
                 }
             }
+            let Gathered { changes: mut row_changes, rows } = self.leave_room(gathered, changes.len());
+            changes.append(&mut row_changes);
             self.outbox.push(Group { changes, effect: Effect::Planned(vec![plan.key], rows) });
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::agent::container::Facts;
 use crate::agent::roster::{Named, nameless, read_facts};
 use crate::checkpoint::commit::Committer;
-use crate::config::limits::{POLL_MAX, ROOT_PERIOD, ROW_ABSENT_MAX, SWEEP_PERIOD};
+use crate::config::limits::{COPIES_RELEASED_MAX, POLL_MAX, ROOT_PERIOD, ROW_ABSENT_MAX, SWEEP_PERIOD};
 use crate::discover::Needed;
 use crate::discover::listing::{container_ids, log_file_name};
 use crate::format::{Metadata, Tag};
@@ -249,8 +249,12 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             self.drop_copy_of(lane);
             let slot = self.slots.get_mut(&lane).expect("looked up above");
             slot.leaving = true;
+            let (mut released, mut copies) = self.spool.release(&self.keys, slot.id(), |_| false);
+            while copies.len() == COPIES_RELEASED_MAX {
+                self.outbox.push(Group { changes: released, effect: Effect::SpoolGone(copies) });
+                (released, copies) = self.spool.release(&self.keys, slot.id(), |_| false);
+            }
             let mut changes = self.keys.remove_lane(slot.id(), slot.n_parts);
-            let (mut released, copies) = self.spool.release(&self.keys, slot.id(), |_| false);
             changes.append(&mut released);
             self.outbox.push(Group { changes, effect: Effect::Removed(lane, copies) });
         }
@@ -270,17 +274,18 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
     fn note_absent(&mut self) {
         let now_ns = self.parts.os.wall_ns();
         let mut over = Vec::new();
-        let mut changes = Vec::new();
+        let mut groups = Vec::new();
         for (id, (row, n_parts)) in &mut self.absent {
             match row.absent_since_ns {
                 None => {
                     row.absent_since_ns = Some(now_ns);
-                    if !row.settled {
-                        self.losses.push(gone(row, &self.parts.settings.name, now_ns));
-                    }
-                    let (put, n_parts_now) = self.keys.put_lane(row, *n_parts);
+                    let (mut changes, n_parts_now) = self.keys.put_lane(row, *n_parts);
                     *n_parts = n_parts_now;
-                    changes.push(put);
+                    // With the row that says it was told, so that no death loses or repeats it.
+                    let loss = (!row.settled).then(|| gone(row, &self.parts.settings.name, now_ns));
+                    changes.extend(loss.iter().flat_map(|loss| self.parts.ledger.add(loss)));
+                    let losses = loss.into_iter().collect();
+                    groups.push(Group { changes, effect: Effect::Rows { rows: Vec::new(), gone: Vec::new(), losses } });
                 }
                 Some(since) if now_ns - since > ROW_ABSENT_MAX.as_nanos() as i64 => over.push(id.clone()),
                 Some(_) => {}
@@ -288,10 +293,11 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         }
         for id in over {
             if let Some((_, n_parts)) = self.absent.remove(&id) {
-                changes.push(self.keys.remove_lane(&id, n_parts));
+                let changes = self.keys.remove_lane(&id, n_parts);
+                groups.push(Group { changes, effect: Effect::Nothing });
             }
         }
-        changes.into_iter().for_each(|changes| self.outbox.push(Group { changes, effect: Effect::Nothing }));
+        groups.into_iter().for_each(|group| self.outbox.push(group));
     }
 }
 

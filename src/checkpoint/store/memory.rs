@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Change, Row, Store, StoreError, assert_bounds};
+use super::{Change, Row, Store, StoreError, check_bounds};
 
 /// What a scripted store does with a commit.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Store for MemoryStore {
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        assert_bounds(changes);
+        check_bounds(changes)?;
         let fate = match &mut *self.script.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(script) => script(changes),
             None => Fate::Commit,

@@ -438,8 +438,15 @@ fn a_panic_of_what_is_closed_ends_there() {
 }
 
 #[test]
-fn a_commit_beyond_the_bounds_is_a_mistake_of_the_caller() {
-    let is_taken = |changes: Vec<Change>| catch_unwind(|| MemoryStore::new().commit(&changes).unwrap()).is_ok();
+fn a_commit_beyond_the_bounds_is_refused_and_the_store_goes_on() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(state.path());
+    let mut is_taken = |changes: Vec<Change>| {
+        let (in_memory, on_disk) = (MemoryStore::new().commit(&changes), store.commit(&changes));
+        assert_eq!(in_memory.map_err(|error| error.to_string()), on_disk.map_err(|error| error.to_string()));
+        store.commit(&[put(0, "y")]).expect("it goes on");
+        MemoryStore::new().commit(&changes).is_ok()
+    };
     let one = |key_bytes: usize, value_bytes: usize| vec![(vec![b'k'; key_bytes], Some(vec![0; value_bytes]))];
     assert!(is_taken(one(1, 0)) && is_taken(one(KEY_BYTES_MAX, VALUE_BYTES_MAX)) && is_taken(vec![(key(1), None)]));
     assert!(is_taken((0..CHANGES_MAX).map(|ix| put(ix, "x")).collect()));

@@ -12,6 +12,8 @@ use crate::tail::Fingerprint;
 
 /// Places are remembered without a large open line in them, where they can be.
 const CHAIN_BYTES_KEPT: usize = 16 * 1024;
+/// Where one is open, so many bytes are rather read again.
+const CHAIN_BYTES_READ_AGAIN_MAX: u64 = 4 * 1024 * 1024;
 /// Unless so many records came since the last one.
 const RECORDS_WITHOUT_PLACE_MAX: u64 = 10_000;
 
@@ -98,7 +100,8 @@ impl<O: Os> Cursor<O> {
 
     /// Where to begin again when everything before record `no` is delivered, and the decisions behind that place.
     pub fn resume_for(&mut self, os: &O, no: u64) -> io::Result<(Resume, Vec<Decision>)> {
-        if no == self.output.pending.next() && self.output.skip.is_none() {
+        let stands_here = no == self.output.pending.next() && self.output.skip.is_none();
+        if stands_here && !self.reads_chain_again(no) {
             let place = self.place(os)?;
             self.places.clear();
             self.places.push_back(place);
@@ -112,6 +115,16 @@ impl<O: Os> Cursor<O> {
         self.decisions.retain(|decision| decision.no >= resume.no);
         let decisions = self.decisions.iter().filter(|decision| decision.no < no).copied().collect();
         Ok((resume, decisions))
+    }
+
+    /// A large open line need not be stored while a place before it lies in the same file, without a record between.
+    fn reads_chain_again(&self, no: u64) -> bool {
+        let Some(last) = self.places.back().filter(|last| last.resume.no == no) else { return false };
+        let offset = self.lineage.front().map_or(0, |front| front.offset);
+        self.assembler.unfinished().bytes() > CHAIN_BYTES_KEPT
+            && last.generation == self.lineage.passed()
+            && offset <= last.resume.offset + CHAIN_BYTES_READ_AGAIN_MAX
+            && self.decisions.back().is_none_or(|decision| decision.no < no)
     }
 
     /// Decisions among these records, for the batch that holds them.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::checkpoint::codec::Change;
+use crate::config::limits::COPIES_RELEASED_MAX;
 use crate::forward::rows::{Keys, SpoolRow, spool_name};
 use crate::forward::spool::BLOCK_BYTES;
 use crate::forward::spool::copying::{Copying, remove};
@@ -137,7 +138,8 @@ impl<O: Os> Spool<O> {
         }
     }
 
-    /// Takes copies that a container doesn't need any more out of the books: the changes, and their numbers.
+    /// Takes copies that a container doesn't need any more out of the books, the oldest first and at most
+    /// `COPIES_RELEASED_MAX`: the changes, and their numbers.
     pub fn release(
         &mut self,
         keys: &Keys,
@@ -145,7 +147,8 @@ impl<O: Os> Spool<O> {
         is_needed: impl Fn(u64) -> bool,
     ) -> (Vec<Change>, Vec<u64>) {
         let is_over = |number: &u64| !is_needed(*number) && !self.is_busy_with(*number);
-        let numbers: Vec<u64> = self.of(container).map(|(number, _)| number).filter(is_over).collect();
+        let numbers: Vec<u64> =
+            self.of(container).map(|(number, _)| number).filter(is_over).take(COPIES_RELEASED_MAX).collect();
         let mut changes = Vec::new();
         for number in &numbers {
             if let Some(kept) = self.kept.remove(&(container.to_owned(), *number)) {

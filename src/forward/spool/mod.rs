@@ -353,7 +353,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
                 let (sink, container) = (&self.parts.settings.name, &loss.name);
                 tracing::error!(%sink, %container, why, "a deleted log goes before it is sent; the ledger has an entry");
             }
-            self.losses.push(loss);
+            self.losses.push_back(loss);
             self.parts.meters.shed_bytes.inc_by(shed.unread.end - shed.unread.start);
         }
         Ok(Some(shed.held_bytes))

@@ -1,6 +1,7 @@
 //! Forwarding on a simulated host: the real forwarder, a store, an engine that rotates, and a receiver with moods.
 //! Delivered, put aside, or in the ledger is what was written; and what comes twice is a batch that came twice.
 
+mod crowd;
 mod receiver;
 mod spool;
 mod tests;

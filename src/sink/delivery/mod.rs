@@ -14,6 +14,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use crate::config::limits::BATCH_PARTS_MAX;
+
 pub use answer::Answer;
 use batch::{Batch, State, halves};
 pub use batch::{Order, Outcome, Part, Plan, Retired, Rules};
@@ -179,7 +181,7 @@ impl Delivery {
             n_records += lane.pending.len();
             bytes += lane.pending_bytes;
             lanes.push(*lane_id);
-            if self.is_full(n_records, bytes) {
+            if self.is_full(n_records, bytes) || lanes.len() >= BATCH_PARTS_MAX {
                 return Some(lanes);
             }
         }

@@ -120,13 +120,10 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         if !self.parts.committer.is_idle() || now < self.outbox.retry_at {
             return;
         }
-        let periodic =
-            self.stopping || std::mem::take(&mut self.outbox.urgent) || now >= self.outbox.committed_at + COMMIT_PERIOD;
-        let beside = !self.outbox.waiting.is_empty() && self.dirty.len() <= ROWS_BESIDE_MAX;
-        let many = self.retired.len() >= self.parts.settings.rules.planned_max;
-        if self.outbox.wants_period && (periodic || beside || many) {
-            self.outbox.committed_at = now;
-            self.store_positions();
+        // What failed goes first. Each try would queue the rows once more, as they are then.
+        let fails = self.outbox.n_failures > 0 && !self.outbox.waiting.is_empty();
+        if self.outbox.wants_period && !fails {
+            self.store_what_is_due(now);
         }
         self.note_first_listing();
         let mut n_changes = 0;
@@ -143,6 +140,17 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         }
         if !items.is_empty() {
             self.parts.committer.submit(items);
+        }
+    }
+
+    fn store_what_is_due(&mut self, now: Duration) {
+        let periodic =
+            self.stopping || std::mem::take(&mut self.outbox.urgent) || now >= self.outbox.committed_at + COMMIT_PERIOD;
+        let beside = !self.outbox.waiting.is_empty() && self.dirty.len() <= ROWS_BESIDE_MAX;
+        let many = self.retired.len() >= self.parts.settings.rules.planned_max;
+        if periodic || beside || many {
+            self.outbox.committed_at = now;
+            self.store_positions();
         }
     }
 

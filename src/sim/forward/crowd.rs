@@ -128,3 +128,25 @@ fn containers_that_went_while_nobody_looked_are_told_of_once_however_many_and_wh
     assert_eq!(told.len(), 300);
     assert!(largest.load(Ordering::Relaxed) <= COMMIT_CHANGES_MAX, "{largest:?}");
 }
+
+#[test]
+fn while_the_store_fails_rows_are_not_queued_again_and_again() {
+    let mut world = ForwardWorld::new(EngineKind::V20, 5, Moods::WELL);
+    let ids = crowd(&mut world, 1, &Options::default());
+    world.turns(300);
+    world.store.script(|_| Fate::Fail(StoreError::Failed { doing: "write", reason: "part of the test".to_owned() }));
+    for _ in 0..40 {
+        write(&mut world, &ids, b"one more\n");
+        world.turns(600);
+    }
+    let n_rows = Arc::new(AtomicUsize::new(0));
+    let seen = n_rows.clone();
+    world.store.script(move |changes| {
+        let rows = changes.iter().filter(|(key, _)| key.starts_with(b"sink/sim/container/"));
+        seen.fetch_max(rows.count(), Ordering::Relaxed);
+        Fate::Commit
+    });
+    assert!(world.settle(), "{:?}", world.left());
+    assert_eq!(world.receiver.records().len(), 40);
+    assert!(n_rows.load(Ordering::Relaxed) <= 2, "of one container in one commit: {n_rows:?}");
+}

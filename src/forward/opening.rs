@@ -23,6 +23,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         let drained = slot.row.as_ref().map_or(&[][..], |row| &row.drained);
         let is_apart = open_all(&os, &mut slot.cursor.lineage, copies, drained)?;
         if slot.cursor.lineage.is_empty() && slot.row.is_none() {
+            slot.first = false; // Its log begins after the sink did.
             return Ok(false);
         }
         let found = match slot.row.clone() {

@@ -355,3 +355,29 @@ fn deleted_logs_are_held_until_they_are_delivered_and_shed_over_the_budget() {
         assert_eq!(world.losses().iter().any(|loss| loss.reason == crate::loss::Reason::HeldMax), is_lost);
     }
 }
+
+/// `from = "end"` is about what was written before the sink was new.
+#[test]
+fn from_end_skips_nothing_of_a_container_that_starts_later() {
+    let mut world = ForwardWorld::new(EngineKind::V20, 8, Moods::WELL);
+    world.settings.from = From::End;
+    let begin = |world: &mut ForwardWorld, id: &str, text: &[u8]| {
+        world.docker.start(id);
+        world.os.settle(world.docker.directory(id));
+        let time_ns = world.tick();
+        world.docker.log(id, Stream::Stdout, text, time_ns);
+    };
+    let [old, later, never] = ["old", "later", "never"].map(|name| world.docker.create(name, Options::default()));
+    assert!(!world.docker.is_running(&never));
+    begin(&mut world, &old, b"before the sink");
+    world.turns(600);
+    begin(&mut world, &later, b"first of one that was created before");
+    world.turns(600);
+    world.kill();
+    let born = world.docker.create("born", Options::default());
+    begin(&mut world, &born, b"first of one that began while nobody looked");
+    assert!(world.settle(), "{:?}", world.left());
+    let lines: Vec<String> = world.receiver.records().into_iter().map(|(_, _, line)| line).collect();
+    assert_eq!(lines, ["first of one that was created before", "first of one that began while nobody looked"]);
+    assert_eq!(world.losses(), vec![]);
+}

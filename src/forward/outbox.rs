@@ -75,6 +75,8 @@ pub(super) struct Outbox<O: Os> {
     wants_period: bool,
     /// It doesn't wait for the period.
     pub urgent: bool,
+    /// Where the rows of dirty lanes go on, if a commit didn't take all.
+    round_from: LaneId,
     machine: PhantomData<O>,
 }
 
@@ -88,6 +90,7 @@ impl<O: Os> Default for Outbox<O> {
             committed_at: Duration::ZERO,
             wants_period: false,
             urgent: false,
+            round_from: 0,
             machine: PhantomData,
         }
     }
@@ -149,14 +152,18 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         let beside = !self.outbox.waiting.is_empty() && self.dirty.len() <= ROWS_BESIDE_MAX;
         let many = self.retired.len() >= self.parts.settings.rules.planned_max;
         if periodic || beside || many {
-            self.outbox.committed_at = now;
-            self.store_positions();
+            // One that is cut short goes on as soon as this is stored: the next second begins when all had their turn.
+            let is_over = self.store_positions();
+            if is_over || !periodic {
+                self.outbox.committed_at = now;
+            }
+            self.outbox.urgent |= periodic && !is_over;
         }
     }
 
     /// Batches that are done leave the store with the new positions of their containers, or behind them where those are
-    /// too much for one commit. As much as one commit takes; the rest waits for the next.
-    fn store_positions(&mut self) {
+    /// too much for one commit. As much as one commit takes; false if the rest waits for the next.
+    fn store_positions(&mut self) -> bool {
         let mut removals = Vec::new();
         let mut gone = Vec::new();
         let mut lanes: BTreeSet<LaneId> = BTreeSet::new();
@@ -178,13 +185,20 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         for lane in lanes {
             n_changes += self.gather_row(lane, &mut gathered);
         }
-        let dirty: Vec<LaneId> = self.dirty.iter().copied().collect();
+        // Each has its turn before any has a second one.
+        if self.dirty.range(self.outbox.round_from..).next().is_none() {
+            self.outbox.round_from = 0;
+        }
+        let dirty: Vec<LaneId> = self.dirty.range(self.outbox.round_from..).copied().collect();
+        let mut goes_on_from = None;
         for lane in dirty {
             if n_changes >= COMMIT_CHANGES_MAX / 2 {
+                goes_on_from = Some(lane);
                 break;
             }
             n_changes += self.gather_row(lane, &mut gathered);
         }
+        self.outbox.round_from = goes_on_from.unwrap_or(0);
         let Gathered { mut changes, rows } = self.leave_room(gathered, removals.len());
         changes.append(&mut removals);
         let mut losses = Vec::new();
@@ -195,6 +209,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             losses.push(loss);
         }
         self.outbox.push(Group { changes, effect: Effect::Rows { rows, gone, losses } });
+        goes_on_from.is_none() && self.losses.is_empty() && self.retired.is_empty()
     }
 
     /// Adds a lane's row, as so many changes. What has no room beside it goes before it.

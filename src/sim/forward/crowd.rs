@@ -150,3 +150,21 @@ fn while_the_store_fails_rows_are_not_queued_again_and_again() {
     assert_eq!(world.receiver.records().len(), 40);
     assert!(n_rows.load(Ordering::Relaxed) <= 2, "of one container in one commit: {n_rows:?}");
 }
+
+/// The rows of the last lanes came never while 128 others had something new each second.
+#[test]
+fn each_of_many_busy_containers_has_its_row_stored() {
+    let mut world = ForwardWorld::new(EngineKind::V20, 6, Moods::WELL);
+    world.settings.sieve.filter.exclude = Some("noise".parse().expect("a pattern"));
+    let ids = crowd(&mut world, 300, &Options::default());
+    for _ in 0..10 {
+        write(&mut world, &ids, b"noise\n");
+        world.turns(200);
+    }
+    let pairs: Vec<_> = world.store.rows().into_iter().collect();
+    let rows = Keys::new(SINK).load(&pairs).lanes;
+    let offsets: Vec<u64> = rows.values().map(|(row, _)| row.resume.offset).collect();
+    assert_eq!(offsets.len(), 300);
+    let (least, most) = (offsets.iter().min().unwrap(), offsets.iter().max().unwrap());
+    assert!(least * 2 > *most, "of the same bytes {least} and {most}");
+}

@@ -155,6 +155,8 @@ pub struct Forwarder<O: Os, C: Committer<O>, T: Transport> {
     root_listed: bool,
     /// Containers that the last listing showed and that couldn't be looked at.
     unseen: bool,
+    /// Containers whose files are not there yet, or can't be read, since then.
+    awaited: HashMap<String, Duration>,
     root_modified: Option<i64>,
     root_looked_at: Duration,
     root_listed_at: Duration,
@@ -212,6 +214,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             first_listing_stored: stored.first_listing,
             root_listed: false,
             unseen: false,
+            awaited: HashMap::new(),
             root_modified: None,
             root_looked_at: Duration::ZERO,
             root_listed_at: Duration::ZERO,

@@ -10,7 +10,9 @@ use std::time::Duration;
 use crate::agent::container::Facts;
 use crate::agent::roster::{Named, nameless, read_facts};
 use crate::checkpoint::commit::Committer;
-use crate::config::limits::{COPIES_RELEASED_MAX, POLL_MAX, ROOT_PERIOD, ROW_ABSENT_MAX, SWEEP_PERIOD};
+use crate::config::limits::{
+    COPIES_RELEASED_MAX, POLL_MAX, ROOT_PERIOD, ROW_ABSENT_MAX, SWEEP_PERIOD, UNWATCHED_PERIOD,
+};
 use crate::discover::Needed;
 use crate::discover::listing::{container_ids, log_file_name};
 use crate::format::{Metadata, Tag};
@@ -38,7 +40,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         let root = self.config.places.containers_dir.join(".");
         // Whoever follows the files says it when the root can't be listed.
         let Ok(stat) = self.parts.os.stat(&root) else { return };
-        let is_same = self.root_modified == Some(stat.modified_ns);
+        let is_same = self.root_modified == Some(stat.modified_ns) && self.awaited.is_empty();
         if self.root_listed && is_same && now < self.root_listed_at + SWEEP_PERIOD {
             return;
         }
@@ -64,6 +66,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             }
         }
         let there: HashSet<&str> = ids.iter().map(String::as_str).collect();
+        self.awaited.retain(|id, _| there.contains(id.as_str()));
         let mut changed = Vec::new();
         for (lane, slot) in &mut self.slots {
             let removed = !there.contains(slot.id());
@@ -90,10 +93,22 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
     fn admit(&mut self, id: &str, directory: PathBuf, first: bool, now: Duration) {
         let facts = match self.facts(id, &directory) {
             Ok(Some(facts)) => facts,
-            Ok(None) => return self.root_modified = None, // Made just now: its files are on their way.
-            Err(()) => return self.look_again(),
+            Ok(None) => return self.await_files(id, now), // Made just now: its files are on their way.
+            Err(()) => {
+                self.unseen = true;
+                return self.await_files(id, now);
+            }
         };
+        self.awaited.remove(id);
         self.admit_as(id, directory, facts, first, now);
+    }
+
+    /// A directory without files: looked at as often as a hot log at first, then once a second.
+    fn await_files(&mut self, id: &str, now: Duration) {
+        let since = *self.awaited.entry(id.to_owned()).or_insert(now);
+        if now < since + UNWATCHED_PERIOD {
+            self.root_modified = None;
+        }
     }
 
     /// Containers that are gone, with copies in the spool.

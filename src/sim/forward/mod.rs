@@ -45,6 +45,7 @@ const SINK: &str = "sim";
 pub struct ForwardWorld {
     pub os: SimOs,
     pub docker: SimDocker,
+    pub current: Current,
     watched: Watched,
     pub store: MemoryStore,
     pub receiver: Receiver,
@@ -111,6 +112,7 @@ impl ForwardWorld {
         let counters = Counters::new(0);
         ForwardWorld {
             docker,
+            current: Current::new(config("")),
             watched: Watched::default(),
             store: MemoryStore::new(),
             receiver,
@@ -183,7 +185,7 @@ impl ForwardWorld {
             transport: self.receiver.transport(&self.os),
             settings: Arc::new(self.settings.clone()),
             surroundings: Surroundings {
-                current: Current::new(config("")),
+                current: self.current.clone(),
                 seed: self.random.draw(),
                 watched: self.watched.clone(),
             },

@@ -381,3 +381,20 @@ fn from_end_skips_nothing_of_a_container_that_starts_later() {
     assert_eq!(lines, ["first of one that was created before", "first of one that began while nobody looked"]);
     assert_eq!(world.losses(), vec![]);
 }
+
+#[test]
+fn a_directory_that_stays_empty_costs_a_listing_a_second() {
+    let mut world = ForwardWorld::new(EngineKind::V20, 9, Moods::WELL);
+    let id = "e".repeat(64);
+    let directory = Path::new(CONTAINERS).join(&id);
+    world.os.engine_mkdir(&directory).unwrap();
+    world.turns(600);
+    world.os.arm(FaultPlan::none());
+    world.turns(4_000);
+    let n_listings = world.os.calls().iter().filter(|call| **call == "list").count();
+    assert!((10..=21).contains(&n_listings), "{n_listings} in 20 seconds");
+    let line = br#"{"log":"at last\n","stream":"stdout","time":"2026-11-29T16:00:00.000000001Z"}"#;
+    world.os.engine_write_whole(directory.join(format!("{id}-json.log")), &[line, &b"\n"[..]].concat()).unwrap();
+    world.turns(600);
+    assert!(world.receiver.records().iter().any(|(_, _, line)| line == "at last"), "{:?}", world.receiver.records());
+}

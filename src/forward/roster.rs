@@ -242,7 +242,8 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         slot.facts_at = now;
         let Some(facts) = facts else { return };
         slot.signature = signature;
-        if facts == slot.facts && !std::mem::take(&mut slot.unsettled) {
+        let was_unsettled = std::mem::take(&mut slot.unsettled);
+        if facts == slot.facts && !was_unsettled {
             return;
         }
         let selected = self.selects(&facts.metadata);

@@ -293,6 +293,21 @@ fn a_watched_log_costs_nothing_until_something_is_hinted() {
 }
 
 #[test]
+fn a_watched_log_costs_nothing_also_when_it_was_renamed_along_with_new_settings() {
+    let mut world = ForwardWorld::new(EngineKind::V20, 4, Moods::WELL);
+    let id = world.run("web", Options::default());
+    world.say(&id, 3, 20, "");
+    world.turns(2_000);
+    world.docker.rename(&id, "shop");
+    world.current.set(config(""));
+    world.turns(3_000);
+    world.os.arm(FaultPlan::none());
+    world.turns(6_000);
+    let n_looks = world.os.calls().iter().filter(|call| **call == "stat_open").count();
+    assert_eq!(n_looks, 0, "30 seconds of silence");
+}
+
+#[test]
 fn what_a_full_spool_has_no_room_for_is_held() {
     let mut world = ForwardWorld::new(EngineKind::V20, 5, Moods { trouble_percent: 100, ..Moods::WELL });
     (world.settings.on_overflow, world.settings.spool_max, world.settings.held_max) =

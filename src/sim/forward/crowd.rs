@@ -26,7 +26,7 @@ fn write(world: &mut ForwardWorld, ids: &[String], bytes: &[u8]) {
 }
 
 /// The most changes that one commit had.
-fn largest_commit(world: &ForwardWorld) -> Arc<AtomicUsize> {
+pub fn largest_commit(world: &ForwardWorld) -> Arc<AtomicUsize> {
     let largest = Arc::new(AtomicUsize::new(0));
     let seen = largest.clone();
     world.store.script(move |changes| {

@@ -177,3 +177,20 @@ fn a_death_at_any_call_leaves_the_spool_whole_or_says_what_is_missing() {
         }
     }
 }
+
+#[test]
+fn hundreds_of_copies_that_are_delivered_at_once_go_in_several_commits() {
+    let mut world = spooling(8, 1);
+    world.settings.rules.batch_records = 1_000;
+    world.settings.rules.batch_bytes = 1_000_000;
+    world.settings.rules.wait = Duration::from_secs(60);
+    let id = world.run("web", Options { max_size: Some(150), max_file: 2, ..Options::default() });
+    for _ in 0..320 {
+        world.say(&id, 1, 100, "");
+        world.turns(8);
+    }
+    assert!(world.spool_files().len() > 270, "{}", world.spool_files().len());
+    let largest = super::crowd::largest_commit(&world);
+    finish(&mut world, false);
+    assert!(largest.load(std::sync::atomic::Ordering::Relaxed) <= crate::config::limits::COMMIT_CHANGES_MAX);
+}

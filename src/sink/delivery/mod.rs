@@ -236,7 +236,7 @@ impl Delivery {
         if !self.rate_wait(now).is_zero() {
             return None;
         }
-        let ix = self.batches.iter().position(|batch| self.may_start(batch) && now >= batch.not_before)?;
+        let ix = self.next_to_start(now)?;
         let batch = &mut self.batches[ix];
         batch.state = State::InFlight;
         self.n_in_flight += 1;
@@ -246,8 +246,21 @@ impl Delivery {
         Some((batch.key, batch.n_failures + 1))
     }
 
+    fn next_to_start(&self, now: Duration) -> Option<usize> {
+        let may_start = |batch: &Batch| self.may_start(batch) && now >= batch.not_before;
+        let mut startable = self.batches.iter().enumerate().filter(|(_, batch)| may_start(batch));
+        let found = match self.circuit.state() {
+            CircuitState::Closed => startable.next(),
+            // Tries are few, and one container's records may be all that is wrong: each lane has its turn.
+            CircuitState::Open | CircuitState::Held => startable.min_by_key(|(_, batch)| batch.not_before),
+        };
+        found.map(|(ix, _)| ix)
+    }
+
     fn may_start(&self, batch: &Batch) -> bool {
-        batch.state == State::Ready && (self.rules.order == Order::Relaxed || self.is_first(batch))
+        // A lane's first alone is tried where tries are few.
+        let may_overtake = self.rules.order == Order::Relaxed && self.circuit.state() == CircuitState::Closed;
+        batch.state == State::Ready && (may_overtake || self.is_first(batch))
     }
 
     /// Whether nothing of its lanes is before it.
@@ -281,9 +294,14 @@ impl Delivery {
                 self.batch(key).not_before = now + pause;
                 self.circuit.failed(now, why, after, &self.rules.backoff, &mut self.dice);
             }
-            Answer::Rejected(why) if is_one && self.n_buried_in_a_row >= BURIED_IN_A_ROW_MAX => {
+            Answer::Rejected(why) | Answer::TooLarge(why)
+                if is_one && self.n_buried_in_a_row >= BURIED_IN_A_ROW_MAX =>
+            {
                 let why = format!("{why}; {BURIED_IN_A_ROW_MAX} records in a row were refused, so it isn't them");
                 self.circuit.refused(now, why, &self.rules.backoff, &mut self.dice);
+                // Unless it is one container's alone: the next try is another's.
+                let until = self.circuit.until();
+                self.batch(key).not_before = until;
             }
             Answer::Refused(why) => self.circuit.refused(now, why, &self.rules.backoff, &mut self.dice),
             Answer::Rejected(why) | Answer::TooLarge(why) if is_one => {

@@ -232,6 +232,54 @@ fn a_receiver_that_refuses_every_record_is_not_the_records_fault() {
     assert_eq!(delivery.circuit().state(), CircuitState::Held);
 }
 
+/// Answers every batch by `answer`, for an hour of tries. The records that were put aside, by lane.
+fn answer_for_an_hour(delivery: &mut Delivery, answer: impl Fn(LaneId) -> Answer) -> BTreeMap<LaneId, u32> {
+    let (mut buried, mut now) = (BTreeMap::new(), at(0));
+    while now < at(3600) {
+        plan_all(delivery, now);
+        while let Some((key, _)) = delivery.poll_send(now) {
+            let lane = delivery.batch(key).parts[0].lane;
+            match delivery.handle_answer(key, answer(lane), now) {
+                Outcome::Nothing => {}
+                Outcome::Split { halves, .. } => halves.iter().for_each(|plan| delivery.ready(plan.key)),
+                Outcome::Bury { key, .. } => {
+                    *buried.entry(lane).or_default() += 1;
+                    delivery.buried(key);
+                }
+            }
+        }
+        now += at(10);
+    }
+    buried
+}
+
+#[test]
+fn a_container_whose_records_are_refused_holds_up_no_other() {
+    for order in [Order::Strict, Order::Relaxed] {
+        let mut delivery = delivery(Rules { planned_max: 64, order, ..rules() }, 3);
+        // Two are refused: those that take turns must leave the third its own.
+        for (lane, n) in [(0, 300), (1, 200), (2, 20)] {
+            push(&mut delivery, lane, n, at(0));
+            plan_all(&mut delivery, at(0));
+        }
+        let refused = |lane| if lane < 2 { Answer::Rejected("status 400".into()) } else { Answer::Accepted };
+        let n_buried: u32 = answer_for_an_hour(&mut delivery, refused).values().sum();
+        let parts = std::iter::from_fn(|| delivery.poll_retired()).flat_map(|retired| retired.parts);
+        let n_accepted: u32 = parts.filter(|part| part.lane == 2).map(|part| part.n).sum();
+        assert_eq!((n_accepted, delivery.circuit().state()), (20, CircuitState::Held), "{order:?}, {n_buried}");
+        assert!(n_buried > BURIED_IN_A_ROW_MAX, "{order:?}: an acceptance begins the row anew, {n_buried}");
+    }
+}
+
+#[test]
+fn a_receiver_that_finds_every_record_too_large_is_not_the_records_fault() {
+    let mut delivery = delivery(rules(), 1);
+    push(&mut delivery, 0, 400, at(0));
+    let buried = answer_for_an_hour(&mut delivery, |_| Answer::TooLarge("status 413".into()));
+    assert_eq!(buried[&0], BURIED_IN_A_ROW_MAX);
+    assert_eq!(delivery.circuit().state(), CircuitState::Held);
+}
+
 #[test]
 fn rates_are_kept() {
     let limited = Rules { records_per_second: Some(5), window: 100, order: Order::Relaxed, ..rules() };

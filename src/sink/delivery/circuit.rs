@@ -61,7 +61,12 @@ impl Circuit {
     }
 
     pub fn may_send(&self, now: Duration, n_in_flight: usize) -> bool {
-        now >= self.until && (self.state == CircuitState::Closed || n_in_flight == 0)
+        now >= self.until && self.lets_start(n_in_flight)
+    }
+
+    /// Whether one more may be under way beside these.
+    pub fn lets_start(&self, n_in_flight: usize) -> bool {
+        self.state == CircuitState::Closed || n_in_flight == 0
     }
 
     pub fn accepted(&mut self) {

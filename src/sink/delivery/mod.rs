@@ -383,7 +383,8 @@ impl Delivery {
     pub fn next_due(&mut self, now: Duration) -> Option<Duration> {
         let sealing = self.waiting.first().map(|(at, _)| *at + self.rules.wait);
         let sealing = sealing.filter(|_| self.batches.len() < self.rules.planned_max);
-        let free = self.n_in_flight < self.rules.window;
+        // A receiver that is away is tried by one: behind it only its answer leads on.
+        let free = self.n_in_flight < self.rules.window && self.circuit.lets_start(self.n_in_flight);
         let starting = self.batches.iter().filter(|batch| free && self.may_start(batch));
         let starting = starting.map(|batch| batch.not_before.max(self.circuit.until())).min();
         let starting = starting.map(|at| at.max(now + self.rate_wait(now)));

@@ -281,6 +281,26 @@ fn a_receiver_that_finds_every_record_too_large_is_not_the_records_fault() {
 }
 
 #[test]
+fn nothing_is_due_while_the_one_try_of_a_receiver_that_is_away_is_under_way() {
+    for answer in [later(None), Answer::Refused("status 401".into())] {
+        let mut delivery = delivery(rules(), 4);
+        (0..4).for_each(|lane| push(&mut delivery, lane, 10, at(0)));
+        plan_all(&mut delivery, at(0));
+        let mut now = at(0);
+        while delivery.circuit().state() == CircuitState::Closed {
+            now += at(60);
+            let (key, _) = delivery.poll_send(now).unwrap();
+            delivery.handle_answer(key, answer.clone(), now);
+        }
+        now += at(60);
+        let (key, _) = delivery.poll_send(now).unwrap();
+        assert_eq!((delivery.poll_send(now), delivery.next_due(now)), (None, None), "only the answer leads on");
+        delivery.handle_answer(key, answer, now);
+        assert!(delivery.next_due(now).is_some_and(|due| due > now));
+    }
+}
+
+#[test]
 fn rates_are_kept() {
     let limited = Rules { records_per_second: Some(5), window: 100, order: Order::Relaxed, ..rules() };
     let mut delivery = delivery(limited, 1);

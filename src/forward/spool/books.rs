@@ -30,6 +30,8 @@ pub(in crate::forward) struct Spool<O: Os> {
     pub n_failures: u32,
     /// There was nothing more to copy.
     pub settled: bool,
+    /// By lane, the log whose copy ran out of room, and what the copy took by then: it needs more.
+    pub too_long: BTreeMap<LaneId, (FileId, u64)>,
 }
 
 pub struct Kept {
@@ -64,6 +66,7 @@ impl<O: Os> Spool<O> {
             retry_at: Duration::ZERO,
             n_failures: 0,
             settled: false,
+            too_long: BTreeMap::new(),
         }
     }
 
@@ -119,6 +122,12 @@ impl<O: Os> Spool<O> {
         }
         self.is_tidy = true;
         Ok(())
+    }
+
+    /// What a copy of this log takes at least.
+    pub fn least_bytes(&self, lane: LaneId, id: FileId) -> u64 {
+        let too_long = self.too_long.get(&lane).filter(|(log, _)| *log == id);
+        too_long.map_or(BLOCK_BYTES, |(_, bytes)| bytes.next_multiple_of(BLOCK_BYTES))
     }
 
     fn is_busy_with(&self, number: u64) -> bool {

@@ -141,6 +141,8 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         // What only a descriptor holds dies with the process. So it is copied at once, unless somebody said how much may be held.
         let uncopied_max = self.parts.settings.held_max.filter(|_| !self.stopping).unwrap_or(0);
         self.spool.settled = true;
+        let slots = &self.slots;
+        self.spool.too_long.retain(|lane, (id, _)| slots.get(lane).is_some_and(|slot| slot.cursor.holds(*id)));
         if sum <= uncopied_max {
             return;
         }
@@ -209,7 +211,8 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             return Ok(false);
         };
         let Some(found) = slot.cursor.to_spool(&os, slot.delivered, slot.removed)? else { return Ok(false) };
-        if self.spool.kept.len() >= SPOOL_FILES_MAX || !self.has_room(BLOCK_BYTES, now) {
+        let least_bytes = self.spool.least_bytes(lane, found.id);
+        if self.spool.kept.len() >= SPOOL_FILES_MAX || !self.has_room(least_bytes, now) {
             return self.shed_of_full_spool(lane, now);
         }
         let slot = &self.slots[&lane];
@@ -266,6 +269,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         }
         match stepped {
             Ok(_) if !self.has_room(0, now) => {
+                self.spool.too_long.insert(lane, (id, written));
                 self.drop_copy();
                 let _ = self.shed_of_full_spool(lane, now);
             }
@@ -313,6 +317,9 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
     /// Whether so many bytes more are within the spool's budget, once the noisiest log's oldest copies are gone.
     fn has_room(&mut self, bytes: u64, now: Duration) -> bool {
         let budget = self.spool_max();
+        if bytes > budget {
+            return false; // It would cost every copy, for nothing.
+        }
         while self.spool.bytes() + bytes > budget {
             if self.stopping || !self.spool.is_over || !self.shed_copy(now) {
                 return false;

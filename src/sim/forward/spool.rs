@@ -106,6 +106,36 @@ fn beyond_its_budget_the_spool_lets_the_oldest_go_and_says_so() {
     assert_eq!(world.receiver.records().last().map(|(_, _, line)| line.clone()), last, "the newest are kept");
 }
 
+/// A log of which one incarnation of `max_size` is deleted, with text that doesn't get shorter.
+fn deleted_once(world: &mut ForwardWorld, name: &str, max_size: u64) {
+    let id = world.run(name, Options { max_size: Some(max_size), max_file: 2, ..Options::default() });
+    while world.docker.completed(&id).all(|truth| truth.is_readable()) {
+        let noise: String = (0..16).map(|_| format!("{:016x}", world.random.draw())).collect();
+        world.say(&id, 1, 0, &noise);
+    }
+}
+
+#[test]
+fn a_log_that_the_spool_has_no_room_for_is_tried_once_and_smaller_ones_are_copied() {
+    let mut world = spooling(13, 1);
+    world.settings.held_max = None; // So all of it may be copied, and nothing has to go.
+    world.settings.spool_max = Some(40_000);
+    deleted_once(&mut world, "large", 200_000);
+    deleted_once(&mut world, "small", 10_000);
+    let mut copies = BTreeSet::new();
+    for _ in 0..5_000 {
+        world.turns(1);
+        copies.extend(world.spool_files());
+    }
+    let kept = world.spool_files();
+    assert_eq!((copies.len(), kept.len()), (2, 1), "{copies:?}, {kept:?}");
+    assert!(world.stop(), "a drain has nothing more to copy");
+    assert_eq!(world.spool_files(), kept);
+    finish(&mut world, true); // The large one went with the process, which the next one tells.
+    let losses = world.losses();
+    assert_eq!(losses.len(), 1, "{losses:?}");
+}
+
 #[test]
 fn blocked_deleted_logs_stay_and_the_sink_is_in_trouble() {
     let mut world = spooling(9, 20_000);

@@ -2,11 +2,14 @@
 //! reader of the pipe holds up nothing but this sink.
 
 use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use hyper::body::Bytes;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 use crate::agent::inbox::Inbox;
 use crate::cli::Failure;
@@ -47,7 +50,7 @@ pub fn target(options: &Options<'_>) -> Result<Made, Failure> {
 
 impl Target for Stdout {
     fn transport(&self, net: &Net) -> Box<dyn Transport> {
-        Box::new(StdoutTransport::start(net.inbox.clone(), io::stdout()))
+        Box::new(StdoutTransport::start(net.inbox.clone(), Unbuffered(io::stdout())))
     }
 
     fn probe(&self, _net: &Net, _empty: Bytes) -> Probing<'_> {
@@ -66,14 +69,15 @@ struct StdoutTransport {
 }
 
 impl StdoutTransport {
-    fn start(inbox: Inbox, mut out: impl Write + Send + 'static) -> StdoutTransport {
+    fn start(inbox: Inbox, out: impl Write + AsFd + Send + 'static) -> StdoutTransport {
         let (requests, queue) = channel::<Request>();
         let (sender, answers) = channel();
         let closed = Arc::new(AtomicBool::new(false));
         let shared = closed.clone();
+        let mut lines = Lines { out, begun: None, is_torn: false };
         let work = move || {
             while let Ok(request) = queue.recv() {
-                let answer = match out.write_all(&request.body).and_then(|()| out.flush()) {
+                let answer = match lines.write(&request.body) {
                     Ok(()) => Answer::Accepted,
                     Err(error) => {
                         shared.store(error.kind() == io::ErrorKind::BrokenPipe, Ordering::Relaxed);
@@ -108,8 +112,82 @@ impl Transport for StdoutTransport {
     }
 }
 
+/// Standard output without std's buffer, which would keep what a full disk didn't take and write it before a retry.
+struct Unbuffered(io::Stdout);
+
+impl Write for Unbuffered {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(&self.0, bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for Unbuffered {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Writes batches of lines. One that was torn is ended before anything follows it, and comes again whole.
+struct Lines<W> {
+    out: W,
+    /// The batch that wasn't written to its end, and where the line begins that wasn't.
+    begun: Option<(Bytes, usize)>,
+    /// What went out last is within a line.
+    is_torn: bool,
+}
+
+impl<W: Write + AsFd> Lines<W> {
+    fn write(&mut self, lines: &Bytes) -> io::Result<()> {
+        if self.is_torn {
+            self.write_some(b"\n")?;
+            self.is_torn = false;
+        }
+        let begun = self.begun.take().filter(|(begun, _)| begun == lines);
+        let mut written = begun.map_or(0, |(_, at)| at);
+        while written < lines.len() {
+            match self.write_some(&lines[written..]) {
+                Ok(n_bytes) => {
+                    written += n_bytes;
+                    self.is_torn = lines[written - 1] != b'\n';
+                }
+                Err(error) => {
+                    let line = lines[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+                    self.begun = Some((lines.clone(), line));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits while nothing can be written, as a write to a pipe that blocks does: somebody else may have made it not block.
+    fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.out.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait()?,
+                other => return other,
+            }
+        }
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        match poll(&mut [PollFd::new(&self.out, PollFlags::OUT)], None) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::io::{PipeReader, PipeWriter, Read};
     use std::path::Path;
     use std::sync::Mutex;
     use std::time::Duration;
@@ -137,16 +215,32 @@ mod tests {
     }
 
     /// Standard output of somebody, who may have gone.
-    #[derive(Clone, Default)]
-    struct Pipe(Arc<Mutex<(Vec<u8>, Option<io::ErrorKind>)>>);
+    #[derive(Clone)]
+    struct Pipe {
+        state: Arc<Mutex<State>>,
+        /// One that is always ready: to be waited for.
+        ready: Arc<PipeWriter>,
+    }
+
+    #[derive(Default)]
+    struct State {
+        written: Vec<u8>,
+        /// How many bytes it still takes, and with what it fails then.
+        room: VecDeque<(usize, io::ErrorKind)>,
+    }
 
     impl Write for Pipe {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let (written, failing) = &mut *self.0.lock().unwrap();
-            match failing {
-                Some(kind) => Err((*kind).into()),
-                None => written.write(bytes),
+            let State { written, room } = &mut *self.state.lock().unwrap();
+            let Some((left, kind)) = room.front_mut() else { return written.write(bytes) };
+            if *left == 0 {
+                let kind = *kind;
+                room.pop_front();
+                return Err(kind.into());
             }
+            let n_bytes = bytes.len().min(*left);
+            *left -= n_bytes;
+            written.write(&bytes[..n_bytes])
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -154,30 +248,103 @@ mod tests {
         }
     }
 
+    impl AsFd for Pipe {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.ready.as_fd()
+        }
+    }
+
+    struct Told {
+        inbox: Inbox,
+        pipe: Pipe,
+        transport: StdoutTransport,
+        _reader: PipeReader,
+    }
+
+    impl Told {
+        fn new() -> Told {
+            let (reader, writer) = io::pipe().unwrap();
+            let (inbox, pipe) = (Inbox::new(), Pipe { state: Arc::default(), ready: Arc::new(writer) });
+            let transport = StdoutTransport::start(inbox.clone(), pipe.clone());
+            Told { inbox, pipe, transport, _reader: reader }
+        }
+
+        /// Sends a batch of lines while the pipe takes so much.
+        fn answer(&mut self, key: BatchKey, lines: &'static str, room: &[(usize, io::ErrorKind)]) -> Answer {
+            self.pipe.state.lock().unwrap().room = room.iter().copied().collect();
+            answer(&mut self.transport, &self.inbox, key, lines.into())
+        }
+
+        fn written(&self) -> String {
+            String::from_utf8(self.pipe.state.lock().unwrap().written.clone()).unwrap()
+        }
+    }
+
+    fn answer(transport: &mut StdoutTransport, inbox: &Inbox, key: BatchKey, body: Bytes) -> Answer {
+        transport.send(Request { key, id: String::new(), body, n_records: 2 });
+        // A wake may still be that of an answer before.
+        let polled = (0..4).find_map(|_| {
+            let polled = transport.poll();
+            if polled.is_none() {
+                inbox.wait(Duration::from_secs(5));
+            }
+            polled
+        });
+        let (answered, answer) = polled.unwrap();
+        assert_eq!(answered, key);
+        answer
+    }
+
     #[test]
     fn what_is_sent_is_written_and_answered_and_a_closed_pipe_is_known() {
-        let (inbox, pipe) = (Inbox::new(), Pipe::default());
-        let mut transport = StdoutTransport::start(inbox.clone(), pipe.clone());
-        let mut answer = |key: BatchKey, failing: Option<io::ErrorKind>| {
-            pipe.0.lock().unwrap().1 = failing;
-            transport.send(Request { key, id: String::new(), body: "a\nb\n".into(), n_records: 2 });
-            // A wake may still be that of an answer before.
-            let polled = (0..4).find_map(|_| {
-                let polled = transport.poll();
-                if polled.is_none() {
-                    inbox.wait(Duration::from_secs(5));
-                }
-                polled
-            });
-            let (answered, answer) = polled.unwrap();
-            assert_eq!(answered, key);
-            (answer, transport.is_closed())
-        };
-        assert_eq!(answer(1, None), (Answer::Accepted, false));
-        let (full, is_closed) = answer(2, Some(io::ErrorKind::StorageFull));
-        assert!(matches!(full, Answer::Later { .. }) && !is_closed);
-        let (gone, is_closed) = answer(3, Some(io::ErrorKind::BrokenPipe));
-        assert!(matches!(gone, Answer::Later { .. }) && is_closed);
-        assert_eq!(pipe.0.lock().unwrap().0, b"a\nb\n");
+        let mut told = Told::new();
+        assert_eq!((told.answer(1, "a\nb\n", &[]), told.transport.is_closed()), (Answer::Accepted, false));
+        let full = told.answer(2, "a\nb\n", &[(0, io::ErrorKind::StorageFull)]);
+        assert!(matches!(full, Answer::Later { .. }) && !told.transport.is_closed());
+        let gone = told.answer(3, "a\nb\n", &[(0, io::ErrorKind::BrokenPipe)]);
+        assert!(matches!(gone, Answer::Later { .. }) && told.transport.is_closed());
+        assert_eq!(told.written(), "a\nb\n");
+    }
+
+    #[test]
+    fn a_torn_line_is_ended_and_written_again_and_whole_ones_are_not() {
+        let mut told = Told::new();
+        let full = io::ErrorKind::StorageFull;
+        for room in [6, 0] {
+            assert!(matches!(told.answer(1, "aaaa\nbbbb\ncccc\n", &[(room, full)]), Answer::Later { .. }));
+        }
+        // Its end goes out, and no more.
+        assert!(matches!(told.answer(1, "aaaa\nbbbb\ncccc\n", &[(1, full)]), Answer::Later { .. }));
+        assert_eq!(told.answer(1, "aaaa\nbbbb\ncccc\n", &[]), Answer::Accepted);
+        assert_eq!(told.written(), "aaaa\nb\nbbbb\ncccc\n");
+        // What comes next may be another batch.
+        assert!(matches!(told.answer(2, "dddd\n", &[(2, full)]), Answer::Later { .. }));
+        assert_eq!(told.answer(3, "eeee\nffff\n", &[]), Answer::Accepted);
+        assert_eq!(told.answer(4, "dddd\n", &[]), Answer::Accepted);
+        assert_eq!(told.written(), "aaaa\nb\nbbbb\ncccc\ndd\neeee\nffff\ndddd\n");
+    }
+
+    #[test]
+    fn a_pipe_that_is_full_for_now_is_waited_for() {
+        let mut told = Told::new();
+        let later = [(3, io::ErrorKind::WouldBlock), (4, io::ErrorKind::Interrupted), (1, io::ErrorKind::WouldBlock)];
+        assert_eq!(told.answer(1, "aaaa\nbbbb\n", &later), Answer::Accepted);
+        assert_eq!(told.written(), "aaaa\nbbbb\n");
+    }
+
+    #[test]
+    fn a_pipe_that_doesn_t_block_gets_each_line_once() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&writer, true).unwrap();
+        let lines: String = (0..200_000).map(|n| format!("line {n}\n")).collect();
+        let reading = std::thread::spawn(move || {
+            let mut read = String::new();
+            reader.read_to_string(&mut read).map(|_| read)
+        });
+        let inbox = Inbox::new();
+        let mut transport = StdoutTransport::start(inbox.clone(), writer);
+        assert_eq!(answer(&mut transport, &inbox, 1, lines.clone().into()), Answer::Accepted);
+        drop(transport);
+        assert!(reading.join().unwrap().unwrap() == lines);
     }
 }

@@ -167,6 +167,12 @@ impl<O: Os> Spool<O> {
         (changes, numbers)
     }
 
+    /// Takes a container's oldest copy out of the books.
+    pub fn take_oldest(&mut self, container: &str) -> Option<(u64, Kept)> {
+        let number = self.of(container).map(|(number, _)| number).find(|number| !self.is_busy_with(*number))?;
+        self.kept.remove(&(container.to_owned(), number)).map(|kept| (number, kept))
+    }
+
     /// The store lost its rows.
     pub fn put_every_row(&mut self, keys: &Keys) -> Vec<Change> {
         let mut changes = Vec::new();

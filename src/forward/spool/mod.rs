@@ -15,13 +15,13 @@ use crate::config::limits::{
     GENERATIONS_HELD_MAX, HELD_BYTES_DEFAULT, HELD_PERCENT_DEFAULT, POLL_MAX, SPOOL_BYTES_DEFAULT, SPOOL_FILES_MAX,
     SPOOL_PERCENT_DEFAULT, UNWATCHED_PERIOD,
 };
-use crate::forward::outbox::{Effect, Group};
+use crate::forward::outbox::{Effect, Group, NewRow};
 use crate::forward::rows::SpoolRow;
 pub(super) use crate::forward::spool::books::Spool;
 use crate::forward::spool::books::{Job, Kept};
 use crate::forward::spool::copying::Copying;
 use crate::forward::{Forwarder, Transport};
-use crate::loss::Reason;
+use crate::loss::{Loss, Reason};
 use crate::sink::delivery::LaneId;
 use crate::sys::Os;
 
@@ -328,17 +328,60 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         true
     }
 
-    /// Lets the oldest copy of the container go that has most in the spool.
+    /// Lets the oldest copy of the container go that has most in the spool: of those that nobody wants any more, if there are.
     fn shed_copy(&mut self, now: Duration) -> bool {
         let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
         for ((id, _), kept) in &self.spool.kept {
             *sums.entry(id).or_default() += kept.bytes;
         }
-        let mut lanes: Vec<(u64, LaneId)> =
-            sums.iter().filter_map(|(id, bytes)| Some((*bytes, *self.by_id.get(*id)?))).collect();
-        lanes.retain(|(bytes, lane)| *bytes > 0 && self.slots[lane].cursor.oldest_is_spooled());
+        let lanes = sums.iter().filter_map(|(id, bytes)| Some((*bytes, *self.by_id.get(*id)?)));
+        let mut lanes: Vec<(bool, u64, LaneId)> =
+            lanes.map(|(bytes, lane)| (!self.slots[&lane].selected, bytes, lane)).collect();
+        lanes.retain(|(_, bytes, lane)| *bytes > 0 && self.may_shed_copy(*lane));
         lanes.sort_unstable_by(|one, other| other.cmp(one));
-        lanes.into_iter().any(|(_, lane)| self.shed(lane, SPOOL_FULL, now).is_ok_and(|shed| shed.is_some()))
+        lanes.into_iter().any(|(_, _, lane)| match self.slots[&lane].opened {
+            true => self.shed(lane, SPOOL_FULL, now).is_ok_and(|shed| shed.is_some()),
+            false => self.shed_unopened(lane, now),
+        })
+    }
+
+    fn may_shed_copy(&self, lane: LaneId) -> bool {
+        let slot = &self.slots[&lane];
+        match slot.opened {
+            true => slot.cursor.oldest_is_spooled(),
+            false => !slot.selected && !slot.leaving && slot.row.is_some(), // One that is selected will be opened.
+        }
+    }
+
+    /// Lets the oldest copy of a container go that is selected no more. Nothing of it is open: by the books alone.
+    fn shed_unopened(&mut self, lane: LaneId, now: Duration) -> bool {
+        let slot = &self.slots[&lane];
+        let (Some(row), n_parts) = (slot.row.clone(), slot.n_parts) else { return false };
+        let Some((number, kept)) = self.spool.take_oldest(slot.id()) else { return false };
+        let extent = kept.row.extent;
+        // What was delivered since it was made is told by where the container's reading would go on.
+        let is_here = row.resume.head.is_some() && row.resume.head == extent.head;
+        let start = if is_here { extent.start.max(row.resume.offset) } else { extent.start };
+        let is_delivered = extent.end.is_some_and(|end| start >= end);
+        let loss = (!is_delivered).then(|| self.shed_loss(lane, start, extent.end, SPOOL_FULL, now));
+        let losses: Vec<Loss> = loss.into_iter().collect();
+        let mut changes = self.keys.remove_spool(number, kept.n_parts);
+        changes.extend(losses.iter().flat_map(|loss| self.parts.ledger.add(loss)));
+        let rows = vec![NewRow { lane, row, n_parts, released: vec![number] }];
+        self.outbox.push(Group { changes, effect: Effect::Rows { rows, gone: Vec::new(), losses } });
+        true
+    }
+
+    /// The ledger's entry, which is told and counted.
+    fn shed_loss(&mut self, lane: LaneId, start: u64, end: Option<u64>, why: &str, now: Duration) -> Loss {
+        let mut loss = self.loss(lane, Reason::HeldMax, why);
+        (loss.start, loss.end) = (Some(start), end);
+        if self.said.say("shed", &self.parts.settings.name, now).is_some() {
+            let (sink, container) = (&self.parts.settings.name, &loss.name);
+            tracing::error!(%sink, %container, why, "a deleted log goes before it is sent; the ledger has an entry");
+        }
+        self.parts.meters.shed_bytes.inc_by(end.map_or(0, |end| end.saturating_sub(start)));
+        loss
     }
 
     /// Lets a container's oldest deleted incarnation go. The bytes it held; `None` if it can't let go of any.
@@ -354,14 +397,8 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         }
         self.dirty.insert(lane);
         if !shed.unread.is_empty() {
-            let mut loss = self.loss(lane, Reason::HeldMax, why);
-            (loss.start, loss.end) = (Some(shed.unread.start), Some(shed.unread.end));
-            if self.said.say("shed", &self.parts.settings.name, now).is_some() {
-                let (sink, container) = (&self.parts.settings.name, &loss.name);
-                tracing::error!(%sink, %container, why, "a deleted log goes before it is sent; the ledger has an entry");
-            }
+            let loss = self.shed_loss(lane, shed.unread.start, Some(shed.unread.end), why, now);
             self.losses.push_back(loss);
-            self.parts.meters.shed_bytes.inc_by(shed.unread.end - shed.unread.start);
         }
         Ok(Some(shed.held_bytes))
     }

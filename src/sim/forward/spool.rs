@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::tests::judge;
 use super::*;
+use crate::cli::flags::SelectionFlags;
 use crate::loss::Reason;
 use crate::sim::os::{Errno, Fault, FaultPlan, When};
 
@@ -134,6 +135,38 @@ fn a_log_that_the_spool_has_no_room_for_is_tried_once_and_smaller_ones_are_copie
     finish(&mut world, true); // The large one went with the process, which the next one tells.
     let losses = world.losses();
     assert_eq!(losses.len(), 1, "{losses:?}");
+}
+
+#[test]
+fn copies_of_a_container_that_is_selected_no_more_go_first() {
+    for is_removed in [false, true] {
+        let mut world = spooling(14, 1);
+        world.settings.spool_max = Some(60_000);
+        let web = noisy(&mut world);
+        world.turns(500);
+        if is_removed {
+            world.run("beside", Options::default());
+            world.rm(&web);
+        }
+        world.kill();
+        let n_told = world.losses().len();
+        let excluded = SelectionFlags { exclude_names: vec!["web".parse().unwrap()], ..SelectionFlags::default() };
+        let selection = Selection::parse(&excluded, None).unwrap();
+        let all = std::mem::replace(&mut world.settings.selection, selection);
+        let other = world.run("other", Options { max_size: Some(3_000), max_file: 2, ..Options::default() });
+        for _ in 0..20 {
+            world.say(&other, 10, 100, "");
+            world.turns(40);
+        }
+        world.turns(500);
+        let losses = world.losses().split_off(n_told);
+        let is_of_web = |loss: &Loss| loss.container == web && loss.reason == Reason::HeldMax && loss.end > loss.start;
+        assert!(!losses.is_empty() && losses.iter().all(is_of_web), "{losses:?}");
+        world.kill();
+        world.settings.selection = all;
+        finish(&mut world, true);
+        assert!(world.losses().iter().all(|loss| loss.container == web), "{:?}", world.losses());
+    }
 }
 
 #[test]

@@ -121,8 +121,26 @@ impl Delivery {
 
     /// Whether the lane should be read on: enough for a batch of its own isn't there, and the queue has room.
     pub fn wants(&self, lane: LaneId) -> bool {
-        let has_room = self.held_bytes < self.rules.queue_bytes && self.batches.len() < self.rules.planned_max;
-        has_room && self.lanes.get(&lane).is_some_and(|lane| !self.is_full(lane.pending.len(), lane.pending_bytes))
+        let Some(lane) = self.lanes.get(&lane) else { return false };
+        let is_busy = !lane.planned.is_empty();
+        let queue_bytes = self.rules.queue_bytes / if is_busy { 2 } else { 1 };
+        let has_room = self.held_bytes < queue_bytes && self.may_plan(is_busy);
+        has_room && !self.is_full(lane.pending.len(), lane.pending_bytes)
+    }
+
+    /// Whether one more batch may be sealed. Lanes with a batch under way take half of the room at most: what the receiver
+    /// doesn't take of one leaves some to the others.
+    fn may_plan(&self, is_busy: bool) -> bool {
+        self.batches.len() < if is_busy { self.rules.planned_max.div_ceil(2) } else { self.rules.planned_max }
+    }
+
+    /// When the first of the lanes that may be sealed has waited long enough.
+    fn sealing_due(&self) -> Option<Duration> {
+        if !self.may_plan(false) {
+            return None;
+        }
+        let first = self.waiting.iter().find(|(_, lane)| self.may_plan(!self.lanes[lane].planned.is_empty()));
+        first.map(|(at, _)| *at + self.rules.wait)
     }
 
     fn is_full(&self, n_records: usize, bytes: u64) -> bool {
@@ -157,12 +175,12 @@ impl Delivery {
 
     /// Seals a batch if one is full, old enough, or wanted by a drain.
     pub fn poll_plan(&mut self, now: Duration) -> Option<Plan> {
-        if self.batches.len() >= self.rules.planned_max {
-            return None;
-        }
         // Lanes with a batch under way go with their like, so that a lane which waits for a retry holds up no other.
         let busy_first = self.waiting.first().map(|(_, lane)| !self.lanes[lane].planned.is_empty())?;
         for busy in [busy_first, !busy_first] {
+            if !self.may_plan(busy) {
+                continue;
+            }
             if let Some(lanes) = self.sealable(busy, now) {
                 return Some(self.plan(&lanes));
             }
@@ -381,8 +399,7 @@ impl Delivery {
 
     /// When something may be due by time alone.
     pub fn next_due(&mut self, now: Duration) -> Option<Duration> {
-        let sealing = self.waiting.first().map(|(at, _)| *at + self.rules.wait);
-        let sealing = sealing.filter(|_| self.batches.len() < self.rules.planned_max);
+        let sealing = self.sealing_due();
         // A receiver that is away is tried by one: behind it only its answer leads on.
         let free = self.n_in_flight < self.rules.window && self.circuit.lets_start(self.n_in_flight);
         let starting = self.batches.iter().filter(|batch| free && self.may_start(batch));

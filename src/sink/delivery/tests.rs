@@ -272,6 +272,30 @@ fn a_container_whose_records_are_refused_holds_up_no_other() {
 }
 
 #[test]
+fn one_container_s_backlog_leaves_room_for_others() {
+    let fill = |delivery: &mut Delivery, now| {
+        while delivery.wants(0) {
+            push(delivery, 0, 10, now);
+            plan_all(delivery, now);
+        }
+    };
+    let mut delivery = delivery(Rules { planned_max: 64, queue_bytes: 1 << 20, ..rules() }, 2);
+    fill(&mut delivery, at(0));
+    assert!(delivery.wants(1));
+    push(&mut delivery, 1, 5, at(0));
+    answer_for_an_hour(&mut delivery, |lane| match lane {
+        0 => Answer::Rejected("status 400".into()),
+        _ => Answer::Accepted,
+    });
+    assert!(delivery.is_lane_idle(1) && !delivery.is_lane_idle(0));
+    // What waits for room alone is not due at any time.
+    fill(&mut delivery, at(3600));
+    push(&mut delivery, 0, 5, at(3600));
+    assert!(plan_all(&mut delivery, at(3700)).is_empty() && delivery.poll_send(at(3700)).is_some());
+    assert_eq!(delivery.next_due(at(3700)), None);
+}
+
+#[test]
 fn a_receiver_that_finds_every_record_too_large_is_not_the_records_fault() {
     let mut delivery = delivery(rules(), 1);
     push(&mut delivery, 0, 400, at(0));
@@ -302,7 +326,7 @@ fn nothing_is_due_while_the_one_try_of_a_receiver_that_is_away_is_under_way() {
 
 #[test]
 fn rates_are_kept() {
-    let limited = Rules { records_per_second: Some(5), window: 100, order: Order::Relaxed, ..rules() };
+    let limited = Rules { records_per_second: Some(5), window: 100, planned_max: 32, order: Order::Relaxed, ..rules() };
     let mut delivery = delivery(limited, 1);
     push(&mut delivery, 0, 160, at(0));
     plan_all(&mut delivery, at(0));

@@ -281,8 +281,9 @@ impl<O: Os> Container<O> {
     /// Goes on behind what others wrote meanwhile, or under another name.
     pub fn reopen(&mut self, os: &O, at: &crate::agent::opening::OutputAt) -> Result<(), Trouble> {
         assert!(self.batch.is_empty(), "an output is left only when nothing is owed");
-        let output = Output::find(os, &at.path, at.mode, at.limit, at.segment_min)
-            .map_err(|error| Trouble::Output(at.path.clone(), error))?;
+        let trouble = |error| Trouble::Output(at.path.clone(), error);
+        let output = Output::find(os, &at.path, at.mode, at.limit, at.segment_min).map_err(trouble)?;
+        let torn = output.ends_torn(os).map_err(trouble)?;
         if self.route != self.ladder_route {
             // What came before is in another output: without a store the new one is not searched for it.
             self.began = Some(self.standing(os)?);
@@ -291,6 +292,9 @@ impl<O: Os> Container<O> {
         self.ladder_route = self.route.clone();
         self.pipe.set_shape(self.shape.clone());
         self.stage = Stage::Appending { output };
+        if torn {
+            self.batch.extend_lines(b"\n");
+        }
         self.barrier = Some(Barrier::default());
         self.undecided = true;
         self.dirty = true;

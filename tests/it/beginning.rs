@@ -5,6 +5,7 @@ use std::fs;
 
 use crate::harness::{Longshore, PATIENCE, until};
 use crate::verify::{Log, Root};
+use crate::verify_gaps::rename;
 
 const OLDER: &str = "2026-11-25T00:00:00Z";
 const NEWER: &str = "2026-11-25T01:00:00Z";
@@ -51,6 +52,26 @@ fn from_the_end_on_means_from_the_first_look_on() {
     agent.wait_for_lines("web", 10);
     agent.drain();
     assert_eq!(output(&agent), lines(10, 20));
+}
+
+/// What is there under the new name may end within a line.
+#[test]
+fn a_renamed_container_begins_a_line_of_its_own() {
+    let root = Root::new();
+    let log = root.container('a', "web", OLDER);
+    log.lines(0, 5);
+    let mut agent = Longshore::new(root.path());
+    fs::create_dir_all(agent.log_path().join("shop")).expect("make a directory");
+    fs::write(agent.log_path().join("shop/shop.log"), "torn").expect("write an output");
+    agent.start(&["--template", "{log}"]);
+    agent.wait_for_lines("web", 5);
+    rename(&root, 'a', "web", "shop");
+    until("the new name counts", PATIENCE, || agent.own_log_text().contains("container renamed"));
+    log.lines(5, 9);
+    agent.wait_for_lines("shop", 5);
+    agent.drain();
+    let shop = String::from_utf8(agent.outputs("shop")).expect("text");
+    assert_eq!(shop, "torn\n".to_owned() + &lines(5, 9));
 }
 
 /// More lines of the newer one than are searched.

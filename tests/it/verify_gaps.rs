@@ -10,7 +10,7 @@ use crate::state::{import, parsed};
 use crate::verify::{Root, Verdict, backfill};
 
 /// As `docker rename` does.
-fn rename(root: &Root, digit: char, from: &str, to: &str) {
+pub fn rename(root: &Root, digit: char, from: &str, to: &str) {
     let id: String = std::iter::repeat_n(digit, 64).collect();
     let path = root.path().join(id).join("config.v2.json");
     let config = fs::read_to_string(&path).expect("read a config").replace(&format!("/{from}\""), &format!("/{to}\""));

@@ -142,6 +142,9 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let Some(key) = ContainerId::parse(id) else {
             return;
         };
+        if self.share.as_ref().is_some_and(|share| share.is_others(id)) {
+            return;
+        }
         let ix = self.next_slot;
         let read = self.read_facts(id, &directory, now);
         if read.facts.is_none() && read.wait {

@@ -22,6 +22,11 @@ impl Share {
         self.owners.get(id).or_else(|| self.owners.get(route)).copied().unwrap_or(0) == self.ix
     }
 
+    /// Whether the plan gives it to another one: its metadata need not be read to tell.
+    pub(super) fn is_others(&self, id: &str) -> bool {
+        self.owners.get(id).is_some_and(|owner| *owner != self.ix)
+    }
+
     /// An output that nobody planned for belongs to the first one.
     pub(super) fn has(&self, route: &str) -> bool {
         self.owners.get(route).copied().unwrap_or(0) == self.ix
@@ -103,6 +108,7 @@ mod tests {
             let has: Vec<usize> = shares.iter().filter(|share| share.has(route)).map(|share| share.ix).collect();
             assert_eq!(taker(id, route), has, "{id}");
             assert_eq!(taker("later", route), has, "a new container of {route}");
+            assert!(shares.iter().all(|share| share.is_others(id) != share.has(route) && !share.is_others("later")));
         }
         assert_eq!(taker("a", "web/web.log"), taker("c", "shop/shop.log"));
         assert_ne!(taker("a", "web/web.log"), taker("b", "db/db.log"));

@@ -4,8 +4,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::checkpoint::Row;
 use crate::checkpoint::older::RowV2;
+use crate::checkpoint::{Row, is_below};
 use crate::config::limits::VALUE_BYTES_MAX;
 
 /// The first byte of a row. One of an earlier version is read as one of today; one of a later version is refused, and its
@@ -70,13 +70,17 @@ pub fn rows(pairs: &[(Vec<u8>, Vec<u8>)]) -> (Vec<Parted>, Vec<(String, CodecErr
     while ix < keys.len() {
         let id = id_of(&keys[ix].0);
         let n_keys = keys[ix..].iter().take_while(|(key, _)| id_of(key) == id).count();
-        match join(&keys[ix..ix + n_keys]).and_then(|bytes| decode(&bytes)) {
+        match join(&keys[ix..ix + n_keys]).and_then(|bytes| decode(&bytes)).and_then(check_route) {
             Ok(row) => rows.push((row, n_keys)),
             Err(error) => bad.push((id, error)),
         }
         ix += n_keys;
     }
     (rows, bad)
+}
+
+fn check_route(row: Row) -> Result<Row, CodecError> {
+    if is_below(&row.route) { Ok(row) } else { Err(CodecError::Shape("its output is not below log-path".to_owned())) }
 }
 
 /// The bytes that were put as these parts, in the order of their keys.

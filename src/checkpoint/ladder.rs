@@ -1,5 +1,6 @@
 //! Rungs: what was true at one commit, kept at doubling ages so that a power loss finds one whose output is there.
 
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,11 @@ use crate::filter::{Redaction, TextFilter};
 use crate::format::Formatter;
 use crate::sink::Place;
 use crate::tail::Fingerprint;
+
+/// Whether an output's path stays below log-path: a row may be imported, and others may write to where the journal lies.
+pub fn is_below(route: &str) -> bool {
+    !route.is_empty() && Path::new(route).components().all(|part| matches!(part, Component::Normal(_)))
+}
 
 /// Everything about one container that outlives the process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::store::CHANGES_MAX;
-use crate::checkpoint::{Row, codec};
+use crate::checkpoint::{Row, codec, is_below};
 use crate::cli::flags::{ForgetFlags, ImportFlags, PlaceFlags, StateCommand};
 use crate::cli::stored::{Held, Pairs, json, pairs, table};
 use crate::cli::{Exit, Failure, print};
@@ -230,6 +230,9 @@ fn check(imported: &Exported) -> Result<(), Failure> {
     for row in &imported.rows {
         if !is_container_id(&row.id) {
             return Err(Failure::usage("a row of the export has no container id"));
+        }
+        if !is_below(&row.route) {
+            return Err(Failure::usage(format!("the output of {} is not below log-path", row.id)));
         }
         if codec::put(row, 0).1 > CHANGES_MAX {
             return Err(Failure::usage(format!("the row of {} is longer than any agent writes", row.id)));

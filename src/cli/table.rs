@@ -5,11 +5,10 @@ use bytesize::ByteSize;
 use crate::agent::control::{AskError, ask};
 use crate::agent::status::{ContainerStatus, is_selected, read_status};
 use crate::checkpoint::codec;
-use crate::checkpoint::store::{SledStore, Store};
+use crate::cli::stored::pairs;
 use crate::cli::{Exit, Failure, print};
 use crate::config::ContainersConfig;
 use crate::sys::Os;
-use crate::sys::lock::DirectoryLock;
 use crate::sys::unix::Unix;
 
 pub fn containers(config: &ContainersConfig) -> Result<Exit, Failure> {
@@ -40,19 +39,9 @@ fn without_agent(config: &ContainersConfig) -> Result<Vec<ContainerStatus>, Fail
     Ok(read_status(&os, config, &rows(config)?))
 }
 
-/// What the store tells. There may be none yet, and a look must not make one.
+/// What the store tells.
 fn rows(config: &ContainersConfig) -> Result<Vec<crate::checkpoint::Row>, Failure> {
-    let state_dir = &config.places.state_dir;
-    if Unix.stat(&state_dir.join("store.json")).is_err() {
-        return Ok(Vec::new());
-    }
-    let _lock = DirectoryLock::acquire(state_dir, "lock").map_err(|error| {
-        Failure::new(Exit::Held, error.to_string()).hint("an agent is starting or ending; try again")
-    })?;
-    let now_seconds = u64::try_from(Unix.wall_ns() / 1_000_000_000).unwrap_or(0);
-    let failed = |error: crate::checkpoint::store::StoreError| Failure::new(Exit::Failed, error.to_string());
-    let (mut store, _) = SledStore::open(state_dir, now_seconds).map_err(failed)?;
-    let pairs = store.load().map_err(failed)?;
+    let pairs = pairs(&config.places.state_dir)?;
     Ok(codec::rows(&pairs).0.into_iter().map(|(row, _)| row).collect())
 }
 

@@ -8,6 +8,12 @@ use std::time::Duration;
 /// no more per byte than larger ones.
 pub const QUANTUM_BYTES: usize = 256 * 1024;
 
+/// Read of one log in one turn. Lines that a filter leaves out fill no batch: without a bound a log of gigabytes would be
+/// read to its end while nobody else is served and nothing is committed.
+pub const TURN_BYTES_MAX: usize = 4 * QUANTUM_BYTES;
+/// Entries for the ledger of one log in one turn: a log of bad lines has a hundred thousand in a quantum.
+pub const TURN_LOSSES_MAX: usize = 4096;
+
 /// Rendered bytes of all containers that their outputs did not take; beyond it a turn gathers no more than
 /// `QUANTUM_BYTES_SHORT`, so that 5,000 containers on a full disk hold 100 MB instead of 1.3 GB.
 pub const UNWRITTEN_BYTES_MAX: usize = 32 * 1024 * 1024;

@@ -1,9 +1,9 @@
-//! More containers than one commit takes.
+//! How much one container may take before others have their turn, and more containers than one commit takes.
 
 use std::time::Duration;
 
 use crate::checkpoint::codec;
-use crate::config::limits::COMMIT_ITEMS_MAX;
+use crate::config::limits::{COMMIT_ITEMS_MAX, TURN_BYTES_MAX};
 use crate::sim::docker::{EngineKind, Options};
 use crate::sim::world::{Timing, World};
 use crate::telemetry::Counters;
@@ -37,4 +37,42 @@ fn each_container_is_stored_before_any_is_stored_again() {
     };
     let behind = stored(&world).iter().filter(|(id, offset)| quiet.contains(&id) && *offset != sizes(id)).count();
     assert_eq!(behind, 0, "of {} that wrote their last line long ago", quiet.len());
+}
+
+/// A log of which nothing is written, because of a filter or because no line is good, fills no batch that ends its turn.
+#[test]
+fn a_long_log_that_nobody_wants_is_read_in_turns() {
+    let bad: Vec<u8> = b"what somebody else writes, and no entry of a log at all\n".repeat(TURN_BYTES_MAX / 8);
+    let mut unwanted = Vec::new();
+    while unwanted.len() < bad.len() {
+        unwanted.extend_from_slice(
+            br#"{"log":"unwanted\n","stream":"stdout","time":"2026-11-25T00:00:00.000000001Z"}"#.as_slice(),
+        );
+        unwanted.push(b'\n');
+    }
+    for text in [unwanted, bad] {
+        let mut world =
+            World::new(EngineKind::V20, "--exclude-regex unwanted", Timing::OutcomeLater, 1, &Counters::new(0));
+        let long = world.run("long", Options::default());
+        let log = world.docker.directory(&long).join(format!("{long}-json.log"));
+        world.os.engine_write_whole(&log, &text).unwrap();
+        let other = world.run("other", Options::default());
+        world.say(&other, 20);
+        world.plan([]);
+        let reads = |world: &World| world.all_calls().iter().filter(|call| **call == "read_at").count();
+        for n_steps in 0..4 {
+            let before = reads(&world);
+            world.step();
+            world.os.advance(Duration::from_millis(10));
+            let n_reads = reads(&world) - before;
+            assert!(n_reads < 16, "{n_reads} reads in step {n_steps}");
+        }
+        assert!(
+            world.os.engine_read("/out/other/other.log").is_ok_and(|bytes| !bytes.is_empty()),
+            "the other one waits"
+        );
+        world.quiet();
+        let row = stored(&world).into_iter().find(|(id, _)| *id == long);
+        assert_eq!(row, Some((long, text.len() as u64)), "it is read to its end");
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{Shape, Shapes};
+use crate::checkpoint::{Shape, Shapes, is_below};
 use crate::config::limits::JOURNAL_BYTES_MAX;
 use crate::sink::Place;
 use crate::sys::{Create, Os};
@@ -77,7 +77,9 @@ impl Journal {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a read ended before the file does"));
         }
         for line in bytes[..read].split(|byte| *byte == b'\n') {
-            if let Ok(mut note) = serde_json::from_slice::<Note>(line) {
+            if let Ok(mut note) = serde_json::from_slice::<Note>(line)
+                && is_below(&note.route)
+            {
                 note.shape = shapes.share(note.shape);
                 // Most containers have one.
                 journal.notes.entry(note.id.clone()).or_insert_with(|| Vec::with_capacity(1)).push(note);

@@ -263,18 +263,26 @@ impl<O: Os> Lineage<O> {
     /// is proof enough, and more than heads of plain files can give: pieces of one long line are equal bytes, so the
     /// heads of several incarnations may be. Otherwise (ours are gone) the first known head ends it.
     fn keep_unknown(&mut self, os: &O, newer: &mut Vec<(Option<u32>, Generation<O>)>, met: bool) -> io::Result<()> {
-        let mut taken: Vec<(Fingerprint, bool)> = Vec::new();
+        let mut taken: Vec<(Fingerprint, bool, Option<u32>)> = Vec::new();
         let mut twice = Vec::new();
-        for (ix, (_, generation)) in newer.iter_mut().enumerate() {
+        for (ix, (number, generation)) in newer.iter_mut().enumerate() {
             let Some(head) = generation.learn_head(os)? else {
                 continue;
             };
-            // The same text plain and compressed: a compression that was cut off left both.
+            // The same text plain and compressed: a compression that was cut off left both, and a rotation since may have
+            // moved the plain one. Elsewhere equal heads are those of one long line's pieces.
             let compressed = generation.is_compressed();
-            if taken.iter().any(|(other, other_compressed)| *other == head && (compressed || *other_compressed)) {
+            let number = *number;
+            let is_twin = |(other, other_compressed, other_number): &(Fingerprint, bool, Option<u32>)| {
+                let (plain, gzip) = if compressed { (*other_number, number) } else { (number, *other_number) };
+                *other == head
+                    && compressed != *other_compressed
+                    && plain.zip(gzip).is_some_and(|(plain, gzip)| plain == gzip || plain == gzip + 1)
+            };
+            if taken.iter().any(is_twin) {
                 twice.push(ix);
             }
-            taken.push((head, compressed));
+            taken.push((head, compressed, number));
         }
         for ix in twice.into_iter().rev() {
             newer.remove(ix);

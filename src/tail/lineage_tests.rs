@@ -240,6 +240,18 @@ fn a_text_that_stands_plain_and_compressed_is_read_once() {
 }
 
 #[test]
+fn pieces_of_one_line_are_read_also_when_they_are_compressed() {
+    for compressed in [&[1, 2][..], &[2]] {
+        let mut log = Log::of("same\n");
+        log.rotate("same\n");
+        log.rotate("same\n");
+        compressed.iter().for_each(|n| log.compress(*n));
+        let mut log = log.found(&[]);
+        assert_eq!(log.read(), "same\nsame\nsame\n", "{compressed:?}");
+    }
+}
+
+#[test]
 fn pieces_of_one_line_are_incarnations_of_their_own() {
     let mut log = Log::of("same\n");
     log.rotate("same\n");

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Component, Path};
+use std::path::Path;
 
-use crate::checkpoint::Shape;
 use crate::checkpoint::position::Position;
+use crate::checkpoint::{Shape, is_below};
 use crate::sink::Place;
 use crate::sink::journal::{self, Began, Note};
 use crate::sys::Os;
@@ -126,11 +126,6 @@ fn parted(notes: Vec<Note>, positions: &[Position]) -> BTreeMap<String, Owned> {
         owned.ranges.push(Range { route: note.route, start: note.place, end, shape_ix });
     }
     owners
-}
-
-/// The journal lies in a directory that others may write to: nothing outside of log-path is read for it.
-fn is_below(route: &str) -> bool {
-    !route.is_empty() && Path::new(route).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 #[cfg(test)]

@@ -209,7 +209,7 @@ fn a_look_at_a_damaged_store_says_so_and_changes_nothing() {
         let agent = Longshore::new(root.path());
         backfill(&agent, damage.what, &[&SMALL]);
         (damage.inflict)(&agent.state_dir());
-        for verb in ["state list", "state export", "state forget web", "ledger", "verify"] {
+        for verb in ["containers", "state list", "state export", "state forget web", "ledger", "verify"] {
             let done = agent.tell(verb, &[]);
             let said = String::from_utf8_lossy(&done.stderr).into_owned();
             assert_eq!(done.status.code(), Some(1), "{verb}, {}: {said}", damage.what);

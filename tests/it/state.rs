@@ -27,6 +27,30 @@ pub fn import(agent: &Longshore, exported: &[u8], args: &[&str]) -> i32 {
     child.wait().expect("wait for it").code().expect("an exit code")
 }
 
+/// Neither what is imported nor the journal, where others may write, leads out of log-path.
+#[test]
+fn no_remembered_output_leaves_the_log_path() {
+    let root = Root::new();
+    root.container('a', "web", "2026-11-25T00:00:00Z").lines(0, 10);
+    let agent = Longshore::new(root.path());
+    agent.backfill(&QUIET);
+    let outside = agent.log_path().with_file_name("outside");
+    let exported = String::from_utf8(agent.tell("state export", &[]).stdout).expect("text");
+    for route in [outside.join("web.log").to_str().expect("a path"), "../outside/web.log", ""] {
+        let changed = exported.replace("web/web.log", route);
+        assert!(changed != exported);
+        assert_eq!(import(&agent, changed.as_bytes(), &["--force"]), 2, "{route}");
+    }
+    let whole = agent.outputs("web");
+    let journal = agent.log_path().join(".longshore/outputs.jsonl");
+    let notes = fs::read_to_string(&journal).expect("read the journal");
+    fs::write(&journal, notes.replace("web/web.log", "../outside/web.log")).expect("change it");
+    fs::remove_dir_all(agent.state_dir()).expect("lose the store");
+    assert_eq!(agent.backfill(&QUIET).status.code(), Some(0));
+    assert!(!outside.exists());
+    assert!(agent.outputs("web") == whole, "it is searched for in its own output");
+}
+
 #[test]
 fn the_ledger_is_told_with_and_without_an_agent() {
     let root = Root::new();

@@ -5,7 +5,7 @@ use memchr::memchr_iter;
 use crate::agent::container::{Container, Stage, Trouble, Turn};
 use crate::agent::pipe::Flow;
 use crate::assemble::LatePieces;
-use crate::config::limits::OWED_BYTES_MAX;
+use crate::config::limits::{OWED_BYTES_MAX, TURN_BYTES_MAX, TURN_LOSSES_MAX};
 use crate::decode::{Decoded, Decoder};
 use crate::loss::Reason;
 use crate::sys::Os;
@@ -14,10 +14,13 @@ use crate::tail::Chunk;
 impl<O: Os> Container<O> {
     pub(super) fn read_on(&mut self, turn: &mut Turn<'_, O>, missing: bool) -> Result<bool, Trouble> {
         let mut moved = false;
+        let mut n_read = 0;
         loop {
             if self.later
                 || self.finished
                 || self.batch.len() >= self.batch_max(turn.quantum_bytes)
+                || n_read >= TURN_BYTES_MAX
+                || turn.losses.len() >= TURN_LOSSES_MAX
                 || self.barrier.is_some()
             {
                 return Ok(moved);
@@ -27,8 +30,14 @@ impl<O: Os> Container<O> {
                 Err(error) => return Err(self.source_trouble(error)),
             };
             match chunk {
-                Chunk::Lines { offset, bytes } => self.lines(turn, offset, bytes)?,
-                Chunk::Waste { offset, bytes, nul } => self.waste(turn, offset, bytes, nul)?,
+                Chunk::Lines { offset, bytes } => {
+                    n_read += bytes.len();
+                    self.lines(turn, offset, bytes)?;
+                }
+                Chunk::Waste { offset, bytes, nul } => {
+                    n_read = n_read.saturating_add(bytes as usize);
+                    self.waste(turn, offset, bytes, nul)?;
+                }
                 Chunk::Rewritten { lost } => {
                     turn.tally.rewritten += 1;
                     if !lost.is_empty() {
@@ -75,6 +84,9 @@ impl<O: Os> Container<O> {
                     break; // What follows goes by other rules.
                 }
             } else if self.batch.len() >= batch_max {
+                break;
+            }
+            if turn.tally.unparsed.len() >= TURN_LOSSES_MAX {
                 break;
             }
         }

@@ -97,7 +97,7 @@ impl<'a> Comparison<'a> {
             }
             match (self.expected.front(), self.seen.front()) {
                 (None, None) => break,
-                (Some(_), None) => self.pass_expected(),
+                (Some(_), None) => self.pass_expected(usize::MAX),
                 (None, Some(_)) => self.pass_seen(),
                 (Some(Expected::Line(missed)), Some(Seen::Line(line, _))) if missed.text == line.text => self.matched(),
                 _ => self.part()?,
@@ -110,7 +110,7 @@ impl<'a> Comparison<'a> {
         self.report.nul_bytes += counts.nul_bytes;
         self.report.damaged.extend(counts.damaged);
         self.report.damaged.extend(self.actuals.damaged);
-        self.gap.finish(&self.known.shapes[self.shape_ix], &self.known, self.report, file_name);
+        self.gap.finish(&self.known, self.report, file_name);
         Ok(())
     }
 
@@ -120,18 +120,17 @@ impl<'a> Comparison<'a> {
         {
             self.expected_bytes -= missed.text.len();
             self.seen_bytes -= line.text.len();
-            let shape = &self.known.shapes[self.shape_ix];
-            self.gap.matched(missed.hash, shape, &self.known, self.report);
+            self.gap.matched(missed.hash, line.range_ix, &self.known, self.report);
             delivered(line.range_ix, &self.known, self.report);
         }
     }
 
-    /// The first source line has no partner here.
-    fn pass_expected(&mut self) {
+    /// The first source line has no partner here. `to_range_ix`: where the next one with a partner has it.
+    fn pass_expected(&mut self, to_range_ix: usize) {
         match self.expected.pop_front() {
             Some(Expected::Line(missed)) => {
                 self.expected_bytes -= missed.text.len();
-                self.gap.missed(missed, &self.known.shapes[self.shape_ix], &self.known, self.report);
+                self.gap.missed(missed, to_range_ix, &self.known, self.report);
             }
             Some(Expected::Filtered(_)) => self.report.filtered += 1,
             Some(Expected::Hole) => self.gap.hole(),
@@ -209,7 +208,8 @@ impl<'a> Comparison<'a> {
         for window in WINDOWS {
             self.fill(window)?;
             if let Some((n_expected, n_seen)) = self.nearest() {
-                (0..n_expected).for_each(|_| self.pass_expected());
+                let to = self.range_of_seen(n_seen);
+                (0..n_expected).for_each(|_| self.pass_expected(to));
                 (0..n_seen).for_each(|_| self.pass_seen());
                 return Ok(());
             }
@@ -217,8 +217,8 @@ impl<'a> Comparison<'a> {
         if self.n_scouts < SCOUTS_MAX {
             self.n_scouts += 1;
             match self.scout()? {
-                Some(Ahead::Output { n_expected, n_seen }) => {
-                    (0..n_expected).for_each(|_| self.pass_expected());
+                Some(Ahead::Output { n_expected, n_seen, range_ix }) => {
+                    (0..n_expected).for_each(|_| self.pass_expected(range_ix));
                     for _ in 0..n_seen {
                         self.fill(1)?;
                         self.pass_seen();
@@ -226,11 +226,12 @@ impl<'a> Comparison<'a> {
                     return Ok(());
                 }
                 Some(Ahead::Source { n_events, n_seen }) => {
+                    let to = self.range_of_seen(n_seen);
                     (0..n_seen).for_each(|_| self.pass_seen());
-                    (0..self.expected.len()).for_each(|_| self.pass_expected());
+                    (0..self.expected.len()).for_each(|_| self.pass_expected(to));
                     for _ in 0..n_events {
                         self.read_one()?;
-                        (0..self.expected.len()).for_each(|_| self.pass_expected());
+                        (0..self.expected.len()).for_each(|_| self.pass_expected(to));
                     }
                     return Ok(());
                 }
@@ -238,9 +239,16 @@ impl<'a> Comparison<'a> {
             }
         }
         // Nothing of the windows is on the other side.
-        (0..self.expected.len()).for_each(|_| self.pass_expected());
+        (0..self.expected.len()).for_each(|_| self.pass_expected(usize::MAX));
         (0..self.seen.len()).for_each(|_| self.pass_seen());
         Ok(())
+    }
+
+    fn range_of_seen(&self, ix: usize) -> usize {
+        match self.seen.get(ix) {
+            Some(Seen::Line(line, _)) => line.range_ix,
+            _ => usize::MAX,
+        }
     }
 
     fn read_one(&mut self) -> io::Result<()> {
@@ -349,7 +357,8 @@ impl<'a> Comparison<'a> {
                         }
                         let run = run_of(&self.known.shapes[line.shape_ix]);
                         if let Some((n_expected, at)) = output.observe(text_hash(&line.text), run) {
-                            return Ok(Some(Ahead::Output { n_expected, n_seen: self.seen.len() + at }));
+                            let (n_seen, range_ix) = (self.seen.len() + at, line.range_ix);
+                            return Ok(Some(Ahead::Output { n_expected, n_seen, range_ix }));
                         }
                         output.at += 1;
                     }
@@ -382,7 +391,9 @@ impl<'a> Comparison<'a> {
         }
         // A run that the end cut short is better than none.
         Ok(match (output.best, source.best) {
-            (Some((n_expected, at)), _) => Some(Ahead::Output { n_expected, n_seen: self.seen.len() + at }),
+            (Some((n_expected, at)), _) => {
+                Some(Ahead::Output { n_expected, n_seen: self.seen.len() + at, range_ix: usize::MAX })
+            }
             (None, Some((n_seen, n_events))) => Some(Ahead::Source { n_events, n_seen }),
             (None, None) => None,
         })
@@ -394,6 +405,7 @@ enum Ahead {
     Output {
         n_expected: usize,
         n_seen: usize,
+        range_ix: usize,
     },
     /// The whole window of the source, and so many events behind it.
     Source {

@@ -51,6 +51,17 @@ pub struct Known<'a> {
     pub lenient: bool,
 }
 
+impl Known<'_> {
+    /// Of these ranges, as far as there are so many.
+    fn shapes_of(&self, from: usize, to: usize) -> impl Iterator<Item = &Shape> {
+        let shape_ix = |ix: usize| self.ranges[ix].shape_ix;
+        let to = to.saturating_add(1).min(self.ranges.len());
+        (from..to)
+            .filter(move |ix| *ix == from || shape_ix(ix - 1) != shape_ix(*ix))
+            .map(move |ix| &self.shapes[shape_ix(ix)])
+    }
+}
+
 #[derive(Default)]
 pub struct Gap {
     missed: Vec<Missed>,
@@ -59,6 +70,8 @@ pub struct Gap {
     hole: bool,
     cut: bool,
     any_match: bool,
+    /// The range that the last line of both sides was in.
+    from_range_ix: usize,
     recent: Recent,
     pool_missing: Pool<Missing>,
     pool_extra: Pool<Finding>,
@@ -74,20 +87,22 @@ impl Gap {
         self.cut = true;
     }
 
-    /// Both sides have this line.
-    pub fn matched(&mut self, hash: u64, shape: &Shape, known: &Known<'_>, report: &mut ContainerReport) {
+    /// Both sides have this line, the output in this range.
+    pub fn matched(&mut self, hash: u64, range_ix: usize, known: &Known<'_>, report: &mut ContainerReport) {
         if !self.missed.is_empty() || !self.extra.is_empty() {
-            self.close(shape, known, report);
+            self.close(range_ix, known, report);
         }
+        self.from_range_ix = range_ix;
         self.hole = false;
         self.cut = false;
         self.any_match = true;
         self.recent.add(hash);
     }
 
-    pub fn missed(&mut self, missed: Missed, shape: &Shape, known: &Known<'_>, report: &mut ContainerReport) {
+    /// `to_range_ix`: where both sides agree again, as far as that is known.
+    pub fn missed(&mut self, missed: Missed, to_range_ix: usize, known: &Known<'_>, report: &mut ContainerReport) {
         if self.is_full() {
-            return self.settle_missed(missed, shape, known, report);
+            return self.settle_missed(missed, to_range_ix, known, report);
         }
         self.bytes += missed.text.len();
         self.missed.push(missed);
@@ -106,14 +121,8 @@ impl Gap {
     }
 
     /// Both sides have ended.
-    pub fn finish(
-        mut self,
-        shape: &Shape,
-        known: &Known<'_>,
-        report: &mut ContainerReport,
-        file_name: impl Fn(usize) -> String,
-    ) {
-        self.close(shape, known, report);
+    pub fn finish(mut self, known: &Known<'_>, report: &mut ContainerReport, file_name: impl Fn(usize) -> String) {
+        self.close(known.ranges.len(), known, report);
         for mut finding in self.pool_extra.drain() {
             if self.recent.has(finding.hash) {
                 finding.value.what = Wrong::Repeated;
@@ -128,7 +137,7 @@ impl Gap {
         report.name_missing(missing, file_name);
     }
 
-    fn close(&mut self, shape: &Shape, known: &Known<'_>, report: &mut ContainerReport) {
+    fn close(&mut self, to_range_ix: usize, known: &Known<'_>, report: &mut ContainerReport) {
         self.bytes = 0;
         let mut missed: Vec<Option<Missed>> = std::mem::take(&mut self.missed).into_iter().map(Some).collect();
         let mut extra: Vec<Option<Extra>> = std::mem::take(&mut self.extra).into_iter().map(Some).collect();
@@ -137,11 +146,14 @@ impl Gap {
             by_hash.entry(one.as_ref().map_or(0, |one| one.hash)).or_default().push_back(ix);
         }
         self.pair_equal(&mut missed, &mut extra, &mut by_hash, known, report);
-        self.pair_decided(&mut missed, &mut extra, &mut by_hash, shape, report);
+        // Without a range there is no output, and nothing stands in parts.
+        if let Some(shape) = known.shapes_of(self.from_range_ix, to_range_ix).last() {
+            self.pair_decided(&mut missed, &mut extra, &mut by_hash, shape, report);
+        }
         self.pair_late(&mut missed, &mut extra, known, report);
         pair_altered(&mut missed, &mut extra, known, report);
         for one in missed.into_iter().flatten() {
-            self.settle_missed(one, shape, known, report);
+            self.settle_missed(one, to_range_ix, known, report);
         }
         for one in extra.into_iter().flatten() {
             self.settle_extra(one, known, report);
@@ -258,13 +270,12 @@ impl Gap {
         }
     }
 
-    fn settle_missed(&mut self, one: Missed, shape: &Shape, known: &Known<'_>, report: &mut ContainerReport) {
-        let since_before = known.shapes.iter().any(|shape| one.message.is_filtered(shape));
+    fn settle_missed(&mut self, one: Missed, to_range_ix: usize, known: &Known<'_>, report: &mut ContainerReport) {
         if known.standing.is_beyond(&one.message) || known.standing.owes(one.hash) {
             report.pending += 1;
         } else if self.cut {
             report.pruned += 1;
-        } else if since_before || one.message.is_filtered(shape) {
+        } else if self.is_filtered(&one.message, to_range_ix, known) {
             report.filtered += 1;
         } else {
             let time = one.message.time.to_string();
@@ -281,6 +292,12 @@ impl Gap {
                 self.add_missing(missing);
             }
         }
+    }
+
+    /// Where settings changed, either may have left it out: the output tells no place of a line that isn't there. No
+    /// others than those of its neighbours, though.
+    fn is_filtered(&self, message: &Message, to_range_ix: usize, known: &Known<'_>) -> bool {
+        known.shapes_of(self.from_range_ix, to_range_ix).any(|shape| message.is_filtered(shape))
     }
 
     /// Those that follow each other become one: there may be millions.

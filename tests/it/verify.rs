@@ -155,11 +155,18 @@ impl Verdict {
 impl Verdict {
     /// Fine, and so many lines under earlier settings and those in force. The agent holds the first new line against
     /// the output before it takes new settings, so that one may still have the old ones.
-    fn check_settings(&self, what: &str, old: u64, new: u64, others: &[(&str, u64)]) {
+    pub fn check_settings(&self, what: &str, old: u64, new: u64, others: &[(&str, u64)]) {
         let n_late = self.count("other_settings").saturating_sub(old);
         assert!(n_late <= 1, "{what}\n{}", self.shown);
         let counts = [&[("other_settings", old + n_late), ("delivered", new - n_late)], others].concat();
         self.check(what, 0, &counts);
+    }
+
+    /// Not fine, with so many lines where they should be, under whichever settings.
+    pub fn check_wrong(&self, what: &str, n_right: u64, others: &[(&str, u64)]) {
+        let old = self.count("other_settings");
+        let counts = [&[("other_settings", old), ("delivered", n_right.saturating_sub(old))], others].concat();
+        self.check(what, 1, &counts);
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Longshore, PATIENCE, n_lines, until};
 use crate::state::{import, parsed};
-use crate::verify::{Root, Verdict, backfill};
+use crate::verify::{Root, Verdict, backfill, time};
 
 /// As `docker rename` does.
 pub fn rename(root: &Root, digit: char, from: &str, to: &str) {
@@ -139,4 +139,73 @@ fn what_retention_removed_is_told_from_what_somebody_else_did() {
     verdict.check("by hand", 1, &[("delivered", left), ("missing", 1500 - left)]);
     fs::remove_dir_all(agent.state_dir()).expect("lose the state");
     assert_eq!(Verdict::of(&agent, "web").count("missing"), 0, "without a state nobody knows how far it was");
+}
+
+/// Takes the lines of these numbers out of an output's segments, all older than the one that settings changed in.
+fn remove_lines(agent: &Longshore, name: &str, numbers: std::ops::Range<usize>) {
+    let mut n_removed = 0;
+    for entry in fs::read_dir(agent.log_path().join(name)).expect("list") {
+        let path = entry.expect("an entry").path();
+        let mut lines = lines_of(&path);
+        let n_lines = lines.len();
+        lines.retain(|line| {
+            let text = String::from_utf8_lossy(line);
+            let number = text.split("line ").nth(1).and_then(|it| it.split(' ').next()).and_then(|it| it.parse().ok());
+            number.is_none_or(|number| !numbers.contains(&number))
+        });
+        if lines.len() < n_lines {
+            n_removed += n_lines - lines.len();
+            fs::write(&path, lines.concat()).expect("remove lines");
+        }
+    }
+    assert_eq!(n_removed, numbers.len());
+}
+
+#[test]
+fn later_settings_are_no_reason_for_an_earlier_line_to_be_missing() {
+    // As a `backfill --since 24h` does each night.
+    for second in [["--since", &time(900)], ["--exclude-regex", "line 5.. "]] {
+        let root = Root::new();
+        let log = root.container('a', "web", "2026-11-25T00:00:00Z");
+        log.lines(0, 1000);
+        let agent = Longshore::new(root.path());
+        backfill(&agent, &["--limit", "20kB"]);
+        log.lines(1000, 1100);
+        backfill(&agent, &[&["--limit", "20kB"][..], &second].concat());
+        log.lines(1100, 1200);
+        backfill(&agent, &["--limit", "20kB", "--since", &time(1050)]);
+        Verdict::of(&agent, "web").check_settings(second[0], 1100, 100, &[]);
+        remove_lines(&agent, "web", 500..501);
+        Verdict::of(&agent, "web").check_wrong(second[0], 1199, &[("missing", 1)]);
+    }
+}
+
+#[test]
+fn later_settings_are_no_reason_for_more_lines_than_one_gap_holds() {
+    let root = Root::new();
+    let log = root.container('a', "web", "2026-11-25T00:00:00Z");
+    log.lines(0, 30_000);
+    let agent = Longshore::new(root.path());
+    backfill(&agent, &["--limit", "100kB"]);
+    log.lines(30_000, 30_100);
+    backfill(&agent, &["--limit", "100kB", "--since", &time(29_000)]);
+    remove_lines(&agent, "web", 5000..25_000);
+    Verdict::of(&agent, "web").check_wrong("a large gap", 10_100, &[("missing", 20_000)]);
+}
+
+#[test]
+fn settings_that_left_everything_out_are_a_reason() {
+    let root = Root::new();
+    let log = root.container('a', "web", "2026-11-25T00:00:00Z");
+    let agent = Longshore::new(root.path());
+    for (from, settings) in
+        [&[][..], &["--exclude-regex", "line 1"], &[], &["--exclude-regex", "line"], &[]].iter().enumerate()
+    {
+        log.lines(from * 100, from * 100 + 100);
+        backfill(&agent, settings);
+    }
+    Verdict::of(&agent, "web").check("in turn", 0, &[("delivered", 300), ("filtered", 200)]);
+    log.lines(500, 600);
+    backfill(&agent, &["--exclude-regex", "line"]);
+    Verdict::of(&agent, "web").check("in the end", 0, &[("other_settings", 300), ("filtered", 300)]);
 }

@@ -146,9 +146,8 @@ impl Gap {
             by_hash.entry(one.as_ref().map_or(0, |one| one.hash)).or_default().push_back(ix);
         }
         self.pair_equal(&mut missed, &mut extra, &mut by_hash, known, report);
-        // Without a range there is no output, and nothing stands in parts.
-        if let Some(shape) = known.shapes_of(self.from_range_ix, to_range_ix).last() {
-            self.pair_decided(&mut missed, &mut extra, &mut by_hash, shape, report);
+        for shape in known.shapes_of(self.from_range_ix, to_range_ix) {
+            self.pair_decided(&mut missed, &mut extra, shape, report);
         }
         self.pair_late(&mut missed, &mut extra, known, report);
         pair_altered(&mut missed, &mut extra, known, report);
@@ -212,31 +211,48 @@ impl Gap {
         &mut self,
         missed: &mut [Option<Missed>],
         extra: &mut [Option<Extra>],
-        by_hash: &mut HashMap<u64, VecDeque<usize>>,
         shape: &Shape,
         report: &mut ContainerReport,
     ) {
+        let mut by_hash: HashMap<u64, VecDeque<usize>> = HashMap::new();
+        for (ix, one) in extra.iter().enumerate() {
+            if let Some(one) = one {
+                by_hash.entry(one.hash).or_default().push_back(ix);
+            }
+        }
+        let mut tried: Option<Rc<Message>> = None;
         for ix in 0..missed.len() {
             let Some(one) = &missed[ix] else { continue };
             let message = one.message.clone();
-            if message.pieces.len() < 2 {
+            if message.pieces.len() < 2 || tried.as_ref().is_some_and(|tried| Rc::ptr_eq(tried, &message)) {
                 continue;
             }
-            let mut is_there = |hash: u64| -> bool {
-                let here = by_hash.get_mut(&hash).and_then(VecDeque::pop_front);
-                if let Some(found) = here.and_then(|ix| extra[ix].take()) {
-                    self.recent.add(found.hash);
-                    return true;
-                }
-                self.pool_extra.take(hash).is_some()
+            tried = Some(message.clone());
+            let of_it = |slot: &Option<Missed>| slot.as_ref().is_none_or(|one| Rc::ptr_eq(&one.message, &message));
+            let n_of_it = missed[ix..].iter().take_while(|slot| of_it(slot)).count();
+            let of_it = &mut missed[ix..ix + n_of_it];
+            // Its lines that aren't missed have matched: what max-line-bytes cut off is out before the decision.
+            let mut matched: Vec<u64> = message.lines(shape).iter().map(|line| text_hash(line)).collect();
+            if !of_it.iter().flatten().all(|one| take(&mut matched, one.hash)) {
+                matched.clear(); // Under other settings than these.
+            }
+            let n_there = |hash: u64| {
+                let n_matched = matched.iter().filter(|other| **other == hash).count();
+                n_matched + by_hash.get(&hash).map_or(0, VecDeque::len) + self.pool_extra.count(hash)
             };
-            if stands_in_parts(&message, shape, &mut is_there) {
-                for slot in missed.iter_mut() {
-                    if slot.as_ref().is_some_and(|other| Rc::ptr_eq(&other.message, &message)) {
-                        report.delivered += 1;
-                        *slot = None;
-                    }
+            let Some(parts) = stands_in_parts(&message, shape, n_there) else { continue };
+            for hash in parts {
+                if take(&mut matched, hash) {
+                    continue;
                 }
+                match by_hash.get_mut(&hash).and_then(VecDeque::pop_front) {
+                    Some(ix) => drop(extra[ix].take()),
+                    None => drop(self.pool_extra.take(hash)),
+                }
+                self.recent.add(hash);
+            }
+            for slot in of_it {
+                report.delivered += u64::from(slot.take().is_some());
             }
         }
     }
@@ -374,21 +390,29 @@ fn longest_increasing(values: &[usize]) -> Vec<usize> {
     longest
 }
 
-/// Takes the parts away as they are found. Tries the longest first.
-fn stands_in_parts(message: &Message, shape: &Shape, is_there: &mut impl FnMut(u64) -> bool) -> bool {
+/// The parts' lines, when all of them are there. Tries the longest first.
+fn stands_in_parts(message: &Message, shape: &Shape, n_there: impl Fn(u64) -> usize) -> Option<Vec<u64>> {
     let n_pieces = message.pieces.len();
+    let mut parts: Vec<u64> = Vec::new();
     let mut start = 0;
     while start < n_pieces {
-        let end = (start + 1..=n_pieces).rev().filter(|end| (start, *end) != (0, n_pieces)).find(|end| {
-            let lines = message.lines_of(shape, start..*end);
-            lines.iter().all(|line| is_there(text_hash(line)))
-        });
-        match end {
-            Some(end) => start = end,
-            None => return false,
-        }
+        start = (start + 1..=n_pieces).rev().filter(|end| (start, *end) != (0, n_pieces)).find(|end| {
+            let n_before = parts.len();
+            parts.extend(message.lines_of(shape, start..*end).iter().map(|line| text_hash(line)));
+            let n_needed = |hash: u64| parts.iter().filter(|other| **other == hash).count();
+            let are_there = parts[n_before..].iter().all(|hash| n_needed(*hash) <= n_there(*hash));
+            if !are_there {
+                parts.truncate(n_before);
+            }
+            are_there
+        })?;
     }
-    true
+    Some(parts)
+}
+
+fn take(hashes: &mut Vec<u64>, hash: u64) -> bool {
+    let at = hashes.iter().position(|other| *other == hash);
+    at.map(|at| hashes.swap_remove(at)).is_some()
 }
 
 /// Lines at the same place that have more in common than not.
@@ -478,6 +502,10 @@ impl<T> Pool<T> {
         }
         self.n -= usize::from(value.is_some());
         value
+    }
+
+    fn count(&self, hash: u64) -> usize {
+        self.by_hash.get(&hash).map_or(0, VecDeque::len)
     }
 
     fn drain(&mut self) -> Vec<Pooled<T>> {

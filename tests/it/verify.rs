@@ -433,6 +433,15 @@ fn a_line_ended_by_decision_may_stand_in_parts() {
     agent.wait_for_lines("web", 9);
     agent.drain();
     Verdict::of(&agent, "web").check("late pieces", 0, &[("delivered", 8)]);
+
+    // One part alone is not the line, and is still told of.
+    let path = agent.log_path().join("web/web.log");
+    let whole = fs::read(&path).expect("read the output");
+    let is_rest = |line: &&[u8]| !(line.len() > 16_384 && line.ends_with(b"its end\n"));
+    let without: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').filter(is_rest).collect();
+    fs::write(&path, without.concat()).expect("remove the second part");
+    let verdict = Verdict::of(&agent, "web");
+    verdict.check("without its end", 1, &[("delivered", 7), ("altered", 1)]);
     drop(agent);
 
     // Without a decision it is one line; with max-line-bytes several.
@@ -474,4 +483,37 @@ fn it_runs_beside_an_agent_that_writes() {
     agent.run_for(Duration::from_millis(1500));
     Verdict::of(&agent, "web").check("at rest", 0, &[("delivered", 20_000)]);
     agent.drain();
+}
+
+#[test]
+fn a_line_split_by_its_length_may_be_ended_by_decision_too() {
+    let root = Root::new();
+    let log = root.container('a', "web", "2026-11-25T00:00:00Z");
+    let piece = |letter: &str| letter.repeat(16_384);
+    log.lines(0, 3);
+    for letter in ["a", "b", "c"] {
+        log.entry(&piece(letter), "stdout", &time(3));
+    }
+    let mut agent = Longshore::new(root.path());
+    agent.start(&["--max-line-bytes", "40000"]);
+    // It doesn't run, so what is left of the open line is ended after some seconds.
+    agent.wait_for_lines("web", 5);
+    log.entry(&piece("d"), "stdout", &time(3));
+    log.entry("its end\\n", "stdout", &time(3));
+    log.lines(5, 8);
+    agent.wait_for_lines("web", 9);
+    agent.drain();
+    Verdict::of(&agent, "web").check("split and ended", 0, &[("delivered", 8)]);
+
+    let path = agent.log_path().join("web/web.log");
+    let whole = fs::read(&path).expect("read the output");
+    let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    for removed in 3..6 {
+        fs::write(&path, [lines[..removed].concat(), lines[removed + 1..].concat()].concat()).expect("remove a part");
+        let verdict = Verdict::of(&agent, "web");
+        assert_eq!(verdict.exit, 1, "without part {removed}\n{}", verdict.shown);
+        assert!(verdict.count("missing") + verdict.count("altered") > 0, "without part {removed}\n{}", verdict.shown);
+    }
+    fs::write(&path, [&lines[..6], &lines[4..5], &lines[6..]].concat().concat()).expect("repeat a part");
+    Verdict::of(&agent, "web").check("a part twice", 1, &[("delivered", 8), ("repeated", 1)]);
 }

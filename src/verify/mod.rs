@@ -37,7 +37,7 @@ use crate::verify::gap::Known;
 use crate::verify::join::Joining;
 use crate::verify::output::{Actual, Actuals, Output};
 use crate::verify::owners::{Owned, owners};
-use crate::verify::report::{ContainerReport, render};
+use crate::verify::report::{ContainerReport, is_lost_to_files, render};
 use crate::verify::source::{Messages, generations};
 use crate::verify::standing::{Standing, began};
 
@@ -93,12 +93,22 @@ impl<'a> Audit<'a> {
         Ok(Audit { config, told, owners, present })
     }
 
-    /// Those that are there, and those that the outputs tell of; each with its name.
+    /// Those that are there, those that the outputs tell of, and those that nothing is left of but what they lost; each
+    /// with its name.
     fn containers(&self) -> Vec<(String, String)> {
-        let ids: BTreeSet<&String> = self.present.iter().chain(self.owners.keys()).collect();
+        let lost: BTreeMap<&String, &String> = self
+            .told
+            .ledger
+            .iter()
+            .filter(|loss| is_lost_to_files(loss))
+            .map(|loss| (&loss.container, &loss.name))
+            .collect();
+        let ids: BTreeSet<&String> =
+            self.present.iter().chain(self.owners.keys()).chain(lost.keys().copied()).collect();
         let mut selected = Vec::new();
         for id in ids {
-            let told = self.owners.get(id).map(|owned| owned.name.clone());
+            let owner = self.owners.get(id).map(|owned| &owned.name);
+            let told = owner.or(lost.get(id).copied()).cloned();
             let metadata = self.metadata(id, told);
             if self.config.selection.selects(&metadata) {
                 selected.push((id.clone(), metadata.name));

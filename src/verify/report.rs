@@ -214,6 +214,11 @@ fn is_lost(loss: &Loss) -> bool {
     loss.reason.is_loss() && loss.reason != Reason::Malformed
 }
 
+/// Lines that the outputs lack. What a sink could not deliver is in the files all the same.
+pub(super) fn is_lost_to_files(loss: &Loss) -> bool {
+    loss.sink.is_none() && is_lost(loss)
+}
+
 /// Missing lines of one message, or of several that follow each other.
 #[derive(Clone, Debug)]
 pub struct Missing {

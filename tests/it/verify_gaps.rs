@@ -209,3 +209,33 @@ fn settings_that_left_everything_out_are_a_reason() {
     backfill(&agent, &["--exclude-regex", "line"]);
     Verdict::of(&agent, "web").check("in the end", 0, &[("other_settings", 300), ("filtered", 300)]);
 }
+
+#[test]
+fn what_was_lost_of_a_container_that_left_nothing_else_is_named() {
+    let root = Root::new();
+    root.container('a', "web", "2026-11-25T00:00:00Z").lines(0, 20);
+    let agent = Longshore::new(root.path());
+    backfill(&agent, &[]);
+    let mut exported = parsed(&agent.tell("state export", &[]));
+    let entry = |reason: &str, sink: Value| {
+        json!({
+            "container": "b".repeat(64), "name": "gone", "sink": sink, "reason": reason, "file": "b-json.log",
+            "start": 0, "end": 100, "first_time": null, "last_time": null, "noticed_ns": 0, "detail": "",
+        })
+    };
+    // No lost lines of the files.
+    exported["ledger"] = json!([entry("nul", Value::Null), entry("held_max", json!("out"))]);
+    assert_eq!(import(&agent, exported.to_string().as_bytes(), &["--force"]), 0);
+    assert_eq!(agent.tell("verify", &[]).status.code(), Some(0));
+
+    exported["ledger"] = json!([entry("held_max", Value::Null)]);
+    assert_eq!(import(&agent, exported.to_string().as_bytes(), &["--force"]), 0);
+    let done = agent.tell("verify", &[]);
+    let shown = String::from_utf8(done.stdout).expect("text");
+    assert_eq!(done.status.code(), Some(1), "{shown}");
+    assert!(shown.contains("gone: 1 entries in the loss ledger"), "{shown}");
+    let verdict = Verdict::of(&agent, "gone");
+    verdict.check("by its name", 1, &[]);
+    assert_eq!(verdict.value["ledger"]["held_max"], 1, "{}", verdict.shown);
+    Verdict::of(&agent, "web").check("another one", 0, &[("delivered", 20)]);
+}

@@ -1,9 +1,12 @@
 //! The audit's own joiner: pieces of 16 KiB into whole messages. Remembers the pieces, because a message that no byte
-//! ended may have been ended by decision after any of them.
+//! ended may have been ended by decision after any of them. A line that outgrows memory comes as several messages, each
+//! with whole records, whatever the length is at which the settings end one.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use crate::checkpoint::Shape;
+use crate::config::limits::{MAX_LINE_BYTES_MAX, MAX_LINE_BYTES_MIN};
 use crate::decode::{Stream, Timestamp};
 use crate::filter::Redacted;
 use crate::format::{Formatter, RecordView};
@@ -11,6 +14,11 @@ use crate::verify::decode::Entry;
 
 /// A shorter piece without a newline is the last one of its line (docker.md section 1).
 const PIECE_RAW_BYTES: usize = 16_384;
+
+/// A message that got so many bytes goes on as another one. Where a decision ended a line, only a message that has all of
+/// it shows that, so this is as much as memory likes.
+const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
+const _: () = assert!(TEXT_BYTES_MAX > MAX_LINE_BYTES_MAX, "a message has a whole record of each length");
 
 /// Where an entry's line stands in the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,13 +38,29 @@ pub struct Piece {
     line: Option<Vec<u8>>,
 }
 
-/// One whole message, or an entry on its own.
+/// The records of a long line that one of its messages has, under one length of records. Others end elsewhere, so
+/// what is no record yet under one length may be in the message before and in the one behind.
+#[derive(Clone, Debug)]
+struct Share {
+    bytes_max: usize,
+    start: usize,
+    /// `None`: to the end of the text.
+    end: Option<usize>,
+}
+
+/// One whole message, an entry on its own, or a part of a line that is too long to be held.
 #[derive(Clone, Debug)]
 pub struct Message {
     pub stream: Stream,
     pub time: Timestamp,
     text: Vec<u8>,
+    /// None: all of the text under every length.
+    shares: Vec<Share>,
+    /// So much of the text came with the message before.
+    carried_bytes: usize,
     attrs: Option<String>,
+    /// Where its text begins.
+    first: Spot,
     pub pieces: Vec<Piece>,
     /// A byte showed its end: its newline, or a piece that wasn't full.
     pub ended: bool,
@@ -48,7 +72,7 @@ pub struct Message {
 
 impl Message {
     pub fn first(&self) -> Spot {
-        self.pieces.first().map(|piece| piece.spot).unwrap_or_default()
+        self.first
     }
 
     pub fn last(&self) -> Spot {
@@ -66,10 +90,11 @@ impl Message {
     }
 
     /// As if only these pieces had come.
-    pub fn lines_of(&self, shape: &Shape, pieces: std::ops::Range<usize>) -> Vec<Vec<u8>> {
+    pub fn lines_of(&self, shape: &Shape, pieces: Range<usize>) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         if shape.formatter == Formatter::Docker {
-            let mut start = pieces.start.checked_sub(1).map_or(0, |before| self.pieces[before].text_end);
+            let before = pieces.start.checked_sub(1);
+            let mut start = before.map_or(self.carried_bytes, |before| self.pieces[before].text_end);
             for piece in &self.pieces[pieces] {
                 let text = &self.text[start..piece.text_end.max(start)];
                 start = piece.text_end;
@@ -80,8 +105,11 @@ impl Message {
                 out.push(b'\n');
             }
         } else {
-            let start = pieces.start.checked_sub(1).map_or(0, |before| self.pieces[before].text_end);
+            let share = self.share(shape.max_line_bytes as usize);
+            let start = pieces.start.checked_sub(1).map_or(share.start, |before| self.pieces[before].text_end);
+            let is_all = pieces.end == self.pieces.len();
             let end = pieces.end.checked_sub(1).map_or(0, |last| self.pieces[last].text_end);
+            let end = if is_all { share.end } else { end };
             let text = &self.text[start..end.max(start)];
             if pieces.start > 0 && text.is_empty() {
                 return Vec::new(); // The newline of a line that was ended before.
@@ -95,6 +123,46 @@ impl Message {
         out.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
     }
 
+    fn share(&self, bytes_max: usize) -> Range<usize> {
+        let share = self.shares.iter().find(|share| share.bytes_max == bytes_max);
+        share.map_or(0..self.text.len(), |share| share.start..share.end.unwrap_or(self.text.len()))
+    }
+
+    /// Ends it behind the last whole record of each length, and gives what begins with the rest. `keep`: pieces are lines.
+    fn part(&mut self, lengths: &[usize], keep: bool) -> Message {
+        self.shares = lengths
+            .iter()
+            .map(|bytes_max| {
+                let start = self.share(*bytes_max).start;
+                let mut end = start;
+                while self.text.len() - end > *bytes_max {
+                    end += split_point(&self.text[end..], *bytes_max);
+                }
+                Share { bytes_max: *bytes_max, start, end: Some(end) }
+            })
+            .collect();
+        let ends = self.shares.iter().filter_map(|share| share.end);
+        let from = ends.min().unwrap_or(self.text.len());
+        let text = self.text[from..].to_vec();
+        let after = |share: &Share| Share { start: share.end.unwrap_or_default() - from, end: None, ..*share };
+        let rest = Message {
+            carried_bytes: text.len(),
+            text,
+            shares: self.shares.iter().map(after).collect(),
+            attrs: self.attrs.clone(),
+            first: self.pieces.iter().find(|piece| piece.text_end > from).map_or(self.last(), |piece| piece.spot),
+            pieces: Vec::new(),
+            headless: false,
+            ..*self
+        };
+        // Its length ended these records, no decision: only the last piece, which tells how far it reaches, is of use.
+        self.ended = true;
+        if !keep {
+            self.pieces.drain(..self.pieces.len().saturating_sub(1));
+        }
+        rest
+    }
+
     fn view<'a>(&'a self, text: &'a [u8]) -> RecordView<'a> {
         let attrs = self.attrs.as_deref().map(str::as_bytes);
         RecordView { stream: self.stream, time: self.time, text, attrs, line: &[] }
@@ -106,9 +174,7 @@ fn parts(text: &[u8], bytes_max: usize) -> Vec<&[u8]> {
     let mut parts = Vec::new();
     let mut rest = text;
     while bytes_max > 4 && rest.len() > bytes_max {
-        let is_inside = |at: usize| rest[at] & 0b1100_0000 == 0b1000_0000;
-        let at = (bytes_max - 4..=bytes_max).rev().find(|at| !is_inside(*at)).unwrap_or(bytes_max - 4);
-        let (part, after) = rest.split_at(at);
+        let (part, after) = rest.split_at(split_point(rest, bytes_max));
         parts.push(part);
         rest = after;
     }
@@ -116,6 +182,12 @@ fn parts(text: &[u8], bytes_max: usize) -> Vec<&[u8]> {
         parts.push(rest);
     }
     parts
+}
+
+/// The last place between characters at which a longer text may end.
+fn split_point(text: &[u8], bytes_max: usize) -> usize {
+    let is_inside = |at: usize| text[at] & 0b1100_0000 == 0b1000_0000;
+    (bytes_max - 4..=bytes_max).rev().find(|at| !is_inside(*at)).unwrap_or(bytes_max - 4)
 }
 
 /// What an output's format asks for.
@@ -128,17 +200,31 @@ pub enum Joining {
     Entries,
 }
 
+impl Joining {
+    pub fn of(shapes: &[Shape]) -> Joining {
+        let n_docker = shapes.iter().filter(|shape| shape.formatter == Formatter::Docker).count();
+        if n_docker == shapes.len() { Joining::Entries } else { Joining::Messages { keep_lines: n_docker > 0 } }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Joiner {
     joining: Joining,
+    /// The lengths at which the settings, all there were, end a record.
+    lengths: Vec<usize>,
     open: Vec<Message>,
     seen: Vec<Stream>,
     number: u64,
 }
 
 impl Joiner {
-    pub fn new(joining: Joining) -> Joiner {
-        Joiner { joining, open: Vec::new(), seen: Vec::new(), number: 0 }
+    pub fn new(shapes: &[Shape]) -> Joiner {
+        // No agent takes others; the journal may have been written by somebody else.
+        let is_one = |length: &usize| (MAX_LINE_BYTES_MIN..=MAX_LINE_BYTES_MAX).contains(length);
+        let mut lengths: Vec<usize> = shapes.iter().map(|shape| shape.max_line_bytes as usize).filter(is_one).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        Joiner { joining: Joining::of(shapes), lengths, open: Vec::new(), seen: Vec::new(), number: 0 }
     }
 
     pub fn push(&mut self, entry: Entry, line: &[u8], spot: Spot, take: &mut impl FnMut(Rc<Message>)) {
@@ -152,13 +238,17 @@ impl Joiner {
             take(self.numbered(message));
             open = None;
         }
+        let keep = self.joining != Joining::Messages { keep_lines: false };
         let mut message = match open {
             Some(ix) => self.open.remove(ix),
-            None => self.begin(&entry),
+            None => self.begin(&entry, spot),
         };
+        if message.text.len() - message.carried_bytes > TEXT_BYTES_MAX {
+            let rest = message.part(&self.lengths, keep);
+            take(self.numbered(std::mem::replace(&mut message, rest)));
+        }
         let text = entry.text.as_bytes();
         message.text.extend_from_slice(if terminated { &text[..text.len() - 1] } else { text });
-        let keep = self.joining != Joining::Messages { keep_lines: false };
         let line = keep.then(|| line[entry.range.clone()].to_vec());
         message.pieces.push(Piece { spot, text_end: message.text.len(), line });
         message.ended = ends;
@@ -176,7 +266,7 @@ impl Joiner {
         }
     }
 
-    fn begin(&mut self, entry: &Entry) -> Message {
+    fn begin(&mut self, entry: &Entry, spot: Spot) -> Message {
         let headless = !self.seen.contains(&entry.stream);
         if headless {
             self.seen.push(entry.stream);
@@ -185,6 +275,9 @@ impl Joiner {
             stream: entry.stream,
             time: entry.time,
             text: Vec::new(),
+            shares: Vec::new(),
+            carried_bytes: 0,
+            first: spot,
             attrs: entry.attrs.clone(),
             pieces: Vec::new(),
             ended: false,

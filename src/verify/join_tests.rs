@@ -11,7 +11,7 @@ fn shape(max_line_bytes: u64) -> Shape {
 
 /// Each word is an entry: stream, time, text; a text of digits is so many bytes.
 fn joined(entries: &[(Stream, &str, &str)]) -> Vec<Rc<Message>> {
-    let mut joiner = Joiner::new(Joining::Messages { keep_lines: false });
+    let mut joiner = Joiner::new(&[shape(1 << 20)]);
     let mut messages = Vec::new();
     for (ix, (stream, time, text)) in entries.iter().enumerate() {
         let text = match text.parse() {
@@ -71,4 +71,53 @@ fn a_decision_after_any_piece_gives_the_parts() {
 fn a_text_with_newlines_is_several_lines() {
     let messages = joined(&[(Stream::Stdout, TIME, "a\nb\n")]);
     assert_eq!(messages[0].lines(&shape(1 << 20)), [b"a\n", b"b\n"]);
+}
+
+/// The records must be the same as if the line were held whole, under each of the lengths.
+#[test]
+fn a_line_without_an_end_comes_in_messages_of_whole_records() {
+    const LENGTHS: [u64; 4] = [16_384, 16_385, 500_001, 2 << 20];
+    let docker = Shape { formatter: Formatter::Docker, ..shape(16_384) };
+    let texts = LENGTHS.map(shape).to_vec();
+    for shapes in [texts.clone(), [texts, vec![docker.clone()]].concat()] {
+        let mut joiner = Joiner::new(&shapes);
+        let (mut whole, mut messages, mut n_pieces, mut held) = (Vec::new(), Vec::<Rc<Message>>::new(), 0, 0);
+        for end in ["", "", "its end\n"] {
+            let n = if end.is_empty() { 700 } else { 1 };
+            for _ in 0..n {
+                let text = match end {
+                    "" => format!("{n_pieces:04}{}", ["ü", "€", "𝄞"][n_pieces % 3].repeat(8190)),
+                    end => end.to_owned(),
+                };
+                whole.extend_from_slice(text.trim_end().as_bytes());
+                let raw_bytes = text.len();
+                let stream = Stream::Stdout;
+                let line = n_pieces.to_string();
+                let entry =
+                    Entry { stream, time: TIME.parse().unwrap(), text, raw_bytes, attrs: None, range: 0..line.len() };
+                let spot = Spot { generation: 0, start: n_pieces as u64, end: n_pieces as u64 + 1 };
+                joiner.push(entry, line.as_bytes(), spot, &mut |message| messages.push(message));
+                n_pieces += 1;
+                held = held.max(joiner.open.iter().map(|message| message.text.len()).sum());
+            }
+        }
+        assert!(joiner.open.is_empty() && messages.len() > 3, "{} messages", messages.len());
+        assert!(held < TEXT_BYTES_MAX + (2 << 20) + (2 << 15), "{held} bytes held");
+        for shape in &shapes {
+            let found: Vec<Vec<u8>> = messages.iter().flat_map(|message| message.lines(shape)).collect();
+            if shape.formatter == Formatter::Docker {
+                let lines: Vec<Vec<u8>> = (0..n_pieces).map(|n| format!("{n}\n").into_bytes()).collect();
+                assert_eq!(found, lines);
+                continue;
+            }
+            let expected: Vec<Vec<u8>> =
+                parts(&whole, shape.max_line_bytes as usize).iter().map(|part| [part, &b"\n"[..]].concat()).collect();
+            assert!(found == expected, "{}", shape.max_line_bytes);
+        }
+        for (one, next) in messages.iter().zip(&messages[1..]) {
+            assert!(one.first() < next.first() && next.first() <= one.last() && one.last() < next.last());
+        }
+        assert!(messages.iter().all(|message| message.ended));
+        assert_eq!(messages.iter().filter(|message| message.headless).count(), 1);
+    }
 }

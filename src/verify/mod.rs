@@ -34,7 +34,7 @@ use crate::sys::Os;
 use crate::sys::unix::Unix;
 use crate::verify::compare::Comparison;
 use crate::verify::gap::Known;
-use crate::verify::join::Joining;
+use crate::verify::join::{Joiner, Joining};
 use crate::verify::output::{Actual, Actuals, Output};
 use crate::verify::owners::{Owned, owners};
 use crate::verify::report::{ContainerReport, is_lost_to_files, render};
@@ -159,17 +159,16 @@ impl<'a> Audit<'a> {
         let position = self.told.positions.iter().find(|position| position.id == report.id);
         let standing = Standing::new(position, &found, self.told.beside_agent);
         let unmatched = |loss: &Loss| loss.container == report.id && loss.reason == Reason::Unmatched;
-        let joining = joining(&owned.shapes);
         let known = Known {
             standing: &standing,
             ranges: &ranges,
             shapes: &owned.shapes,
             unmatched_noted: self.told.ledger.iter().any(unmatched),
-            lenient: joining == Joining::Messages { keep_lines: true },
+            lenient: Joining::of(&owned.shapes) == Joining::Messages { keep_lines: true },
         };
         let start = began(owned.began, &found);
         let found = Rc::new(found);
-        let messages = Messages::new(found.clone(), joining, start);
+        let messages = Messages::new(found.clone(), Joiner::new(&owned.shapes), start);
         Comparison::new(messages, actuals, known, report).run(|ix| found[ix].file_name.clone())
     }
 
@@ -196,11 +195,6 @@ impl<'a> Audit<'a> {
             of_positions.map(|position| position.place.segment).chain(of_ranges.map(|range| range.start.segment));
         named.max().unwrap_or(1).max(1)
     }
-}
-
-fn joining(shapes: &[Shape]) -> Joining {
-    let n_docker = shapes.iter().filter(|shape| shape.formatter == Formatter::Docker).count();
-    if n_docker == shapes.len() { Joining::Entries } else { Joining::Messages { keep_lines: n_docker > 0 } }
 }
 
 /// For a container that nobody wrote yet: only its lines are counted.

@@ -13,7 +13,7 @@ use crate::sys::unix::Unix;
 use crate::sys::{FileId, Os};
 use crate::tail::Fingerprint;
 use crate::verify::decode::{Part, decode};
-use crate::verify::join::{Joiner, Joining, Message, Spot};
+use crate::verify::join::{Joiner, Message, Spot};
 use crate::verify::lines::{FileReader, Got, Lines, Nuls};
 
 /// One file of the log, held open: what it is called may change while we read.
@@ -163,13 +163,13 @@ pub struct Messages {
 }
 
 impl Messages {
-    pub fn new(generations: Rc<Vec<Generation>>, joining: Joining, began: Spot) -> Messages {
+    pub fn new(generations: Rc<Vec<Generation>>, joiner: Joiner, began: Spot) -> Messages {
         Messages {
             generations,
             began,
             ix: 0,
             lines: None,
-            joiner: Joiner::new(joining),
+            joiner,
             ready: VecDeque::new(),
             finished: false,
             counts: Counts::default(),

@@ -257,7 +257,7 @@ fn backfill_measured(engine: &Engine, agent: &Longshore, args: &[&str]) -> (Outp
 }
 
 /// The most bytes a process had in memory so far.
-fn peak_memory(pid: u32) -> Option<u64> {
+pub fn peak_memory(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::harness::{Longshore, PATIENCE, n_lines, until};
+use crate::hostile::peak_memory;
 use crate::state::{import, parsed};
 use crate::verify::{Root, Verdict, backfill, time};
 
@@ -238,4 +239,64 @@ fn what_was_lost_of_a_container_that_left_nothing_else_is_named() {
     verdict.check("by its name", 1, &[]);
     assert_eq!(verdict.value["ledger"]["held_max"], 1, "{}", verdict.shown);
     Verdict::of(&agent, "web").check("another one", 0, &[("delivered", 20)]);
+}
+
+/// Audits to the end: its exit code, what it says in JSON, and the most memory it was seen to hold.
+fn measured(agent: &Longshore) -> (Option<i32>, Value, u64) {
+    let said = tempfile::NamedTempFile::new().expect("a file for stdout");
+    let mut child = agent
+        .command("verify", &["--json"])
+        .stdout(said.reopen().expect("a second handle"))
+        .spawn()
+        .expect("start longshore verify");
+    let (mut peak, mut status) = (0, None);
+    until("the audit ends", 4 * PATIENCE, || {
+        peak = peak_memory(child.id()).unwrap_or(0).max(peak);
+        status = child.try_wait().expect("wait for a child of ours");
+        status.is_some()
+    });
+    let all: Value = serde_json::from_slice(&fs::read(said.path()).expect("read stdout")).expect("JSON");
+    (status.and_then(|status| status.code()), all[0].clone(), peak)
+}
+
+#[test]
+fn a_line_without_an_end_is_audited_in_flat_memory() {
+    const PIECES: usize = 4096;
+    let root = Root::new();
+    let log = root.container('a', "web", "2026-11-25T00:00:00Z");
+    log.lines(0, 3);
+    // No record ends where a piece does, and characters stand across the ends of records.
+    for piece in 0..PIECES {
+        if piece == PIECES / 2 {
+            log.rotate();
+        }
+        log.entry(&format!("{piece:08}{}{:4}", "ü".repeat(8186), ""), "stdout", &time(3));
+    }
+    log.entry("its end\\n", "stdout", &time(3));
+    log.lines(4, 7);
+    for limit in ["100000B", "2MiB"] {
+        let agent = Longshore::new(root.path());
+        backfill(&agent, &["--max-line-bytes", limit]);
+        let n = n_lines(&agent.outputs("web")) as u64;
+        assert!(n > 30, "{n} lines");
+        let (exit, value, peak) = measured(&agent);
+        assert_eq!(
+            (exit, value["delivered"].as_u64(), value["missing"].as_u64()),
+            (Some(0), Some(n), Some(0)),
+            "{limit}"
+        );
+        assert!(peak < 96 << 20, "{limit}: {peak} bytes at the peak");
+
+        if limit == "2MiB" {
+            continue;
+        }
+        let path = agent.log_path().join("web/web.log");
+        let mut lines = lines_of(&path);
+        lines.remove(1);
+        fs::write(&path, lines.concat()).expect("remove a record within the line");
+        let (exit, value, peak) = measured(&agent);
+        let found = (exit, value["delivered"].as_u64(), value["missing"].as_u64());
+        assert_eq!(found, (Some(1), Some(n - 1), Some(1)), "{limit}");
+        assert!(peak < 96 << 20, "{limit}: {peak} bytes at the peak");
+    }
 }

@@ -331,6 +331,7 @@ pub(super) fn merge_loss(losses: &mut Vec<Loss>, loss: Loss) {
         && (many || last.end.is_some() && last.end == loss.start)
     {
         last.end = loss.end.or(last.end);
+        last.bytes = last.bytes.map(|bytes| bytes + loss.bytes.unwrap_or(0)).or(loss.bytes);
         last.last_time = loss.last_time.or(loss.first_time).or(last.last_time.take());
         return;
     }

@@ -331,6 +331,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             file: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             start: None,
             end: None,
+            bytes: None,
             first_time: None,
             last_time: None,
             noticed_ns: self.parts.os.wall_ns(),

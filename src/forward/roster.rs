@@ -327,6 +327,7 @@ fn gone(row: &LaneRow, sink: &str, now_ns: i64) -> Loss {
         file: log_file_name(&row.id),
         start: Some(row.resume.offset),
         end: None,
+        bytes: None,
         first_time: None,
         last_time: None,
         noticed_ns: now_ns,

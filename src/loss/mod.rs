@@ -71,6 +71,9 @@ pub struct Loss {
     /// Bytes of the file, uncompressed; `None` when nobody knows.
     pub start: Option<u64>,
     pub end: Option<u64>,
+    /// How many, where they lie in several places.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
     /// Times of the last record before and the first one after, where known.
     pub first_time: Option<String>,
     pub last_time: Option<String>,
@@ -154,6 +157,7 @@ mod tests {
             file: "f".into(),
             start: Some(1),
             end: None,
+            bytes: None,
             first_time: None,
             last_time: None,
             noticed_ns: 5,

@@ -1,7 +1,7 @@
 //! Lines between two places where source and output agree: told apart into what is missing, what is too much, and what
 //! is only somewhere else.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use crate::checkpoint::Shape;
@@ -45,8 +45,8 @@ pub struct Known<'a> {
     pub standing: &'a Standing,
     pub ranges: &'a [Range],
     pub shapes: &'a [Shape],
-    /// The ledger has an entry for output without a source.
-    pub unmatched_noted: bool,
+    /// Bytes without a source that the ledger has entries for, by output.
+    pub unmatched: BTreeMap<String, u64>,
     /// Messages of different streams may go out in another order.
     pub lenient: bool,
 }
@@ -123,14 +123,20 @@ impl Gap {
     /// Both sides have ended.
     pub fn finish(mut self, known: &Known<'_>, report: &mut ContainerReport, file_name: impl Fn(usize) -> String) {
         self.close(known.ranges.len(), known, report);
-        for mut finding in self.pool_extra.drain() {
-            if self.recent.has(finding.hash) {
-                finding.value.what = Wrong::Repeated;
-            } else if known.unmatched_noted {
+        let mut noted = known.unmatched.clone();
+        let mut extra = self.pool_extra.drain();
+        extra.sort_by(|one, other| one.value.place().cmp(&other.value.place()));
+        for Pooled { hash, value: mut finding } in extra {
+            if self.recent.has(hash) {
+                finding.what = Wrong::Repeated;
+            } else if let Some(left) = noted.get_mut(&finding.output)
+                && *left >= finding.bytes
+            {
+                *left -= finding.bytes;
                 report.only_copy += 1;
                 continue;
             }
-            report.found(finding.value);
+            report.found(finding);
         }
         let mut missing = std::mem::take(&mut self.missing);
         missing.extend(self.pool_missing.drain().into_iter().map(|pooled| pooled.value));
@@ -459,6 +465,7 @@ fn finding(what: Wrong, extra: &Extra, known: &Known<'_>) -> Finding {
         output: known.ranges.get(extra.range_ix).map(|range| range.route.clone()).unwrap_or_default(),
         segment: extra.place.segment,
         offset: extra.place.offset,
+        bytes: extra.text.len() as u64,
         line: String::from_utf8_lossy(&extra.text[..extra.text.len().min(SHOWN_BYTES)]).trim_end().to_owned(),
     }
 }

@@ -158,12 +158,12 @@ impl<'a> Audit<'a> {
         }
         let position = self.told.positions.iter().find(|position| position.id == report.id);
         let standing = Standing::new(position, &found, self.told.beside_agent);
-        let unmatched = |loss: &Loss| loss.container == report.id && loss.reason == Reason::Unmatched;
+        let unmatched = |loss: &&Loss| loss.container == report.id && loss.reason == Reason::Unmatched;
         let known = Known {
             standing: &standing,
             ranges: &ranges,
             shapes: &owned.shapes,
-            unmatched_noted: self.told.ledger.iter().any(unmatched),
+            unmatched: noted_bytes(self.told.ledger.iter().filter(unmatched)),
             lenient: Joining::of(&owned.shapes) == Joining::Messages { keep_lines: true },
         };
         let start = began(owned.began, &found);
@@ -195,6 +195,16 @@ impl<'a> Audit<'a> {
             of_positions.map(|position| position.place.segment).chain(of_ranges.map(|range| range.start.segment));
         named.max().unwrap_or(1).max(1)
     }
+}
+
+/// By output.
+fn noted_bytes<'a>(unmatched: impl Iterator<Item = &'a Loss>) -> BTreeMap<String, u64> {
+    let mut by_route = BTreeMap::new();
+    for loss in unmatched {
+        // A torn line has got a newline since.
+        *by_route.entry(loss.file.clone()).or_default() += loss.bytes.unwrap_or(0) + 1;
+    }
+    by_route
 }
 
 /// For a container that nobody wrote yet: only its lines are counted.

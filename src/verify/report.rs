@@ -78,6 +78,14 @@ pub struct Finding {
     pub offset: u64,
     /// The line's beginning.
     pub line: String,
+    #[serde(skip)]
+    pub(super) bytes: u64,
+}
+
+impl Finding {
+    pub(super) fn place(&self) -> (&str, u64, u64) {
+        (&self.output, self.segment, self.offset)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -300,3 +300,29 @@ fn a_line_without_an_end_is_audited_in_flat_memory() {
         assert!(peak < 96 << 20, "{limit}: {peak} bytes at the peak");
     }
 }
+
+#[test]
+fn what_the_ledger_says_of_foreign_output_excuses_no_more_of_it() {
+    let root = Root::new();
+    let log = root.container('a', "web", "2026-11-25T00:00:00Z");
+    log.lines(0, 20);
+    let agent = Longshore::new(root.path());
+    backfill(&agent, &[]);
+    let output = agent.log_path().join("web/web.log");
+    let append = |text: &str| {
+        let whole = [fs::read(&output).expect("read the output"), text.into()].concat();
+        fs::write(&output, whole).expect("append");
+    };
+    // The agent finds it there, keeps it, and notes it. A torn line is ended.
+    append("somebody else wrote this\nand left this");
+    log.lines(20, 30);
+    backfill(&agent, &[]);
+    let verdict = Verdict::of(&agent, "web");
+    verdict.check("noted", 0, &[("delivered", 30), ("only_copy", 2)]);
+    assert_eq!(verdict.value["ledger"]["unmatched"], 1, "{}", verdict.shown);
+
+    append("and this has nobody noted\n");
+    let verdict = Verdict::of(&agent, "web");
+    verdict.check("more of it", 1, &[("delivered", 30), ("only_copy", 2), ("foreign", 1)]);
+    assert_eq!(verdict.value["findings"][0]["line"], "and this has nobody noted", "{}", verdict.shown);
+}

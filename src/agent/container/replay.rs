@@ -113,6 +113,7 @@ impl<O: Os> Container<O> {
         if unmatched > 0 {
             let mut loss = self.loss(turn, Reason::Unmatched, None, None);
             loss.file = self.ladder_route.clone();
+            loss.bytes = Some(unmatched);
             loss.detail = format!("{unmatched} bytes of output have no line in the source; they were kept");
             turn.losses.push(loss);
         }

@@ -468,10 +468,10 @@ fn render(message: &Rc<Message>, shape: &Shape) -> Vec<Expected> {
     if message.is_filtered(shape) {
         return vec![Expected::Filtered(message.clone())];
     }
-    let lines = message.lines(shape);
+    let lines = message.rendered(shape, 0..message.pieces.len());
     lines
         .into_iter()
-        .map(|text| Expected::Line(Missed { message: message.clone(), hash: text_hash(&text), text }))
+        .map(|(text, spot)| Expected::Line(Missed { message: message.clone(), hash: text_hash(&text), text, spot }))
         .collect()
 }
 

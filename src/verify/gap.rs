@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::checkpoint::Shape;
 use crate::sink::Place;
-use crate::verify::join::Message;
+use crate::verify::join::{Message, Spot};
 use crate::verify::owners::Range;
 use crate::verify::report::{ContainerReport, Finding, Missing, Wrong};
 use crate::verify::standing::Standing;
@@ -28,6 +28,8 @@ pub struct Missed {
     pub message: Rc<Message>,
     pub text: Vec<u8>,
     pub hash: u64,
+    /// The piece that it goes out with.
+    pub spot: Spot,
 }
 
 /// A line of output that the source doesn't have here.
@@ -182,10 +184,16 @@ impl Gap {
             } else if let Some(mut pooled) = self.pool_extra.take(one.hash) {
                 pooled.what = Wrong::OutOfOrder;
                 self.recent.add(one.hash);
-                elsewhere(&one.message, pooled, known, report);
+                if one.spot < one.message.last() {
+                    report.delivered += 1; // It stood where it was cut off, before its message's end.
+                } else {
+                    elsewhere(&one.message, pooled, known, report);
+                }
                 *slot = None;
             }
         }
+        let spot = |missed_ix: usize| missed[missed_ix].as_ref().map(|one| one.spot);
+        pairs.sort_by_key(|(missed_ix, _)| spot(*missed_ix));
         let is_free =
             |missed_ix: usize| missed[missed_ix].as_ref().is_some_and(|one| may_stand_elsewhere(&one.message, known));
         let bound: Vec<usize> =

@@ -91,36 +91,47 @@ impl Message {
 
     /// As if only these pieces had come.
     pub fn lines_of(&self, shape: &Shape, pieces: Range<usize>) -> Vec<Vec<u8>> {
-        let mut out = Vec::new();
+        self.rendered(shape, pieces).into_iter().map(|(line, _)| line).collect()
+    }
+
+    /// Each line with the piece that it goes out with: what max-line-bytes cuts off doesn't wait for the end.
+    pub fn rendered(&self, shape: &Shape, pieces: Range<usize>) -> Vec<(Vec<u8>, Spot)> {
+        let mut lines = Vec::new();
+        let before = pieces.start.checked_sub(1);
         if shape.formatter == Formatter::Docker {
-            let before = pieces.start.checked_sub(1);
             let mut start = before.map_or(self.carried_bytes, |before| self.pieces[before].text_end);
             for piece in &self.pieces[pieces] {
                 let text = &self.text[start..piece.text_end.max(start)];
                 start = piece.text_end;
-                if !shape.filter.passes(self.stream, text) {
-                    continue;
+                if shape.filter.passes(self.stream, text) {
+                    let line = piece.line.as_deref().unwrap_or_default();
+                    lines.push(([line, b"\n"].concat(), piece.spot));
                 }
-                out.extend_from_slice(piece.line.as_deref().unwrap_or_default());
-                out.push(b'\n');
             }
-        } else {
-            let share = self.share(shape.max_line_bytes as usize);
-            let start = pieces.start.checked_sub(1).map_or(share.start, |before| self.pieces[before].text_end);
-            let is_all = pieces.end == self.pieces.len();
-            let end = pieces.end.checked_sub(1).map_or(0, |last| self.pieces[last].text_end);
-            let end = if is_all { share.end } else { end };
-            let text = &self.text[start..end.max(start)];
-            if pieces.start > 0 && text.is_empty() {
-                return Vec::new(); // The newline of a line that was ended before.
-            }
-            let passing = |part: &&[u8]| shape.filter.passes(self.stream, part);
-            for part in parts(text, shape.max_line_bytes as usize).into_iter().filter(passing) {
+            return lines;
+        }
+        let bytes_max = shape.max_line_bytes as usize;
+        let share = self.share(bytes_max);
+        let mut start = before.map_or(share.start, |before| self.pieces[before].text_end);
+        let is_all = pieces.end == self.pieces.len();
+        let end = pieces.end.checked_sub(1).map_or(0, |last| self.pieces[last].text_end);
+        let end = if is_all { share.end } else { end };
+        let text = &self.text[start..end.max(start)];
+        if pieces.start > 0 && text.is_empty() {
+            return lines; // The newline of a line that was ended before.
+        }
+        for part in parts(text, bytes_max) {
+            let cut = self.pieces[pieces.clone()].iter().find(|piece| piece.text_end > start + bytes_max);
+            let spot = cut.map_or(self.last(), |piece| piece.spot);
+            start += part.len();
+            if shape.filter.passes(self.stream, part) {
                 let text = shape.redaction.apply(part, &mut Redacted::default());
+                let mut out = Vec::new();
                 shape.formatter.append(&self.view(&text), &mut out);
+                lines.extend(out.split_inclusive(|byte| *byte == b'\n').map(|line| (line.to_vec(), spot)));
             }
         }
-        out.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
+        lines
     }
 
     fn share(&self, bytes_max: usize) -> Range<usize> {

@@ -517,3 +517,31 @@ fn a_line_split_by_its_length_may_be_ended_by_decision_too() {
     fs::write(&path, [&lines[..6], &lines[4..5], &lines[6..]].concat().concat()).expect("repeat a part");
     Verdict::of(&agent, "web").check("a part twice", 1, &[("delivered", 8), ("repeated", 1)]);
 }
+
+#[test]
+fn a_long_line_may_begin_before_lines_of_the_other_stream_and_end_behind_them() {
+    for n_between in [1, 10] {
+        let root = Root::new();
+        let log = root.container('a', "web", "2026-11-25T00:00:00Z");
+        log.lines(0, 3);
+        for letter in ["a", "b", "c"] {
+            log.entry(&letter.repeat(16_384), "stdout", &time(3));
+        }
+        for n in 0..n_between {
+            log.entry("on the other stream\\n", "stderr", &time(4 + n));
+        }
+        log.entry("its end\\n", "stdout", &time(3));
+        log.lines(20, 24);
+        let agent = Longshore::new(root.path());
+        backfill(&agent, &["--max-line-bytes", "40000"]);
+        Verdict::of(&agent, "web").check("in between", 0, &[("delivered", 9 + n_between as u64)]);
+
+        let path = agent.log_path().join("web/web.log");
+        let whole = fs::read(&path).expect("read the output");
+        let mut lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+        lines.remove(3);
+        fs::write(&path, lines.concat()).expect("remove its beginning");
+        let counts = [("delivered", 8 + n_between as u64), ("missing", 1)];
+        Verdict::of(&agent, "web").check("without its beginning", 1, &counts);
+    }
+}

@@ -254,11 +254,13 @@ impl Gap {
                 let n_matched = matched.iter().filter(|other| **other == hash).count();
                 n_matched + by_hash.get(&hash).map_or(0, VecDeque::len) + self.pool_extra.count(hash)
             };
-            let Some(parts) = stands_in_parts(&message, shape, n_there) else { continue };
+            let Some(mut parts) = stands_in_parts(&message, shape, n_there) else { continue };
+            parts.retain(|hash| !take(&mut matched, *hash));
+            // That a filter passes none of its parts is no sign that it ever was in parts.
+            if parts.is_empty() {
+                continue;
+            }
             for hash in parts {
-                if take(&mut matched, hash) {
-                    continue;
-                }
                 match by_hash.get_mut(&hash).and_then(VecDeque::pop_front) {
                     Some(ix) => drop(extra[ix].take()),
                     None => drop(self.pool_extra.take(hash)),

@@ -545,3 +545,22 @@ fn a_long_line_may_begin_before_lines_of_the_other_stream_and_end_behind_them() 
         Verdict::of(&agent, "web").check("without its beginning", 1, &counts);
     }
 }
+
+#[test]
+fn a_long_line_whose_pieces_no_filter_would_pass_is_missing_all_the_same() {
+    let root = Root::new();
+    let log = root.container('a', "web", "2026-11-25T00:00:00Z");
+    log.lines(0, 3);
+    log.entry(&"x".repeat(16_384), "stdout", &time(3));
+    log.entry("its end\\n", "stdout", &time(3));
+    log.lines(4, 8);
+    let agent = Longshore::new(root.path());
+    backfill(&agent, &["--filter-regex", "^line|^x.*end$"]);
+    Verdict::of(&agent, "web").check("untouched", 0, &[("delivered", 8)]);
+    let path = agent.log_path().join("web/web.log");
+    let whole = fs::read(&path).expect("read the output");
+    let mut lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    lines.remove(3);
+    fs::write(&path, lines.concat()).expect("remove the long line");
+    Verdict::of(&agent, "web").check("without it", 1, &[("delivered", 7), ("missing", 1)]);
+}

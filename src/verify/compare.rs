@@ -89,8 +89,7 @@ impl<'a> Comparison<'a> {
                     continue;
                 }
                 Some(Expected::Filtered(_)) => {
-                    self.report.filtered += 1;
-                    self.expected.pop_front();
+                    self.pass_expected(usize::MAX);
                     continue;
                 }
                 _ => {}
@@ -132,7 +131,10 @@ impl<'a> Comparison<'a> {
                 self.expected_bytes -= missed.text.len();
                 self.gap.missed(missed, to_range_ix, &self.known, self.report);
             }
-            Some(Expected::Filtered(_)) => self.report.filtered += 1,
+            Some(Expected::Filtered(message)) => {
+                self.expected_bytes -= message.text_bytes();
+                self.report.filtered += 1;
+            }
             Some(Expected::Hole) => self.gap.hole(),
             None => {}
         }
@@ -476,5 +478,10 @@ fn render(message: &Rc<Message>, shape: &Shape) -> Vec<Expected> {
 }
 
 fn bytes_of(expected: &[Expected]) -> usize {
-    expected.iter().map(|one| if let Expected::Line(missed) = one { missed.text.len() } else { 0 }).sum()
+    let bytes = |one: &Expected| match one {
+        Expected::Line(missed) => missed.text.len(),
+        Expected::Filtered(message) => message.text_bytes(), // It is held as well.
+        Expected::Hole => 0,
+    };
+    expected.iter().map(bytes).sum()
 }

@@ -79,6 +79,10 @@ impl Message {
         self.pieces.last().map(|piece| piece.spot).unwrap_or_default()
     }
 
+    pub fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
     pub fn is_filtered(&self, shape: &Shape) -> bool {
         shape.since_ns.is_some_and(|since| self.time.unix_ns() < since)
             || !shape.filter.is_open() && self.lines(shape).is_empty()

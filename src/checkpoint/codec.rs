@@ -191,6 +191,16 @@ mod tests {
         assert_eq!(rows(&pairs).1.len(), 1);
     }
 
+    #[test]
+    fn a_row_that_leads_out_of_log_path_is_damaged() {
+        for route in ["/etc/x", "../x", "a/../../x", ".", ""] {
+            let (changes, _) = put(&Row { route: route.into(), ..row(vec![]) }, 0);
+            let pairs: Vec<_> = changes.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect();
+            let (rows, bad) = rows(&pairs);
+            assert!(rows.is_empty() && bad.len() == 1, "{route}");
+        }
+    }
+
     /// As version 2 wrote it: the same bytes without the redaction, which was empty and so one byte.
     #[test]
     fn a_row_of_the_version_before_is_read() {

@@ -17,7 +17,7 @@ use crate::agent::pipe::{Pipe, Tally};
 use crate::batch::Batch;
 use crate::checkpoint::{Epoch, Ladder, Shape};
 use crate::config::limits::{OWED_BYTES_MAX, SILENCE, SILENCE_NON_BLOCKING, SILENCE_STOPPED};
-use crate::format::{Formatter, Metadata};
+use crate::format::Metadata;
 use crate::loss::{Loss, Reason};
 use crate::sink::Place;
 use crate::sink::align::Replay;
@@ -476,8 +476,7 @@ impl<O: Os> Container<O> {
             self.barrier = Some(Barrier { rotate: false, release: true });
             return true;
         }
-        let keeps_entries = self.shape.formatter == Formatter::Docker;
-        if self.pipe.shape() != &self.shape && !(keeps_entries && self.pipe.assembler.has_open_chain()) {
+        if self.pipe.shape() != &self.shape {
             self.pipe.set_shape(self.shape.clone());
             self.barrier = Some(Barrier::default());
             return true;

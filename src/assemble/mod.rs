@@ -87,10 +87,6 @@ impl Assembler {
     /// its own when nothing of the line is missing.
     pub fn push(&mut self, entry: &Entry<'_>, emit: &mut impl FnMut(RecordView<'_>)) {
         let Joining::Lines { bytes_max } = self.joining else {
-            // Read while lines were joined still: nothing comes behind them any more.
-            for chain in std::mem::take(&mut self.unfinished.chains) {
-                emit_rest(&chain, emit);
-            }
             emit(RecordView {
                 stream: entry.stream,
                 time: entry.time,

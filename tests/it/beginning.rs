@@ -74,30 +74,6 @@ fn a_renamed_container_begins_a_line_of_its_own() {
     assert_eq!(shop, "torn\n".to_owned() + &lines(5, 9));
 }
 
-/// Its first pieces were read while lines were joined.
-#[test]
-fn a_line_that_is_open_when_entries_are_to_be_kept_loses_nothing() {
-    let root = Root::new();
-    let log = root.container('a', "web", OLDER);
-    let config = log.directory.join("config.v2.json");
-    let running = fs::read_to_string(&config).expect("read").replace("\"Running\":false", "\"Running\":true");
-    fs::write(&config, running).expect("write: its line isn't over");
-    log.lines(0, 1);
-    let time = "2026-11-25T05:00:00.000000001Z";
-    let piece = |digit: &str| digit.repeat(16_384);
-    log.entry(&piece("1"), "stdout", time);
-    log.entry(&piece("2"), "stdout", time);
-    let agent = Longshore::new(root.path());
-    backfill(&agent, &["--template", "{log}"]);
-    assert_eq!(output(&agent), lines(0, 1));
-    log.entry(&piece("3"), "stdout", time);
-    log.entry("end\\n", "stdout", time);
-    backfill(&agent, &["--format", "docker"]);
-    let entry = |text: &str| format!("{{\"log\":\"{text}\",\"stream\":\"stdout\",\"time\":\"{time}\"}}\n");
-    let kept = [entry(&(piece("1") + &piece("2"))), entry(&piece("3")), entry("end\\n")].concat();
-    assert_eq!(output(&agent), lines(0, 1) + &kept);
-}
-
 /// More lines of the newer one than are searched.
 #[test]
 fn the_older_one_is_found_again_in_its_own_part_when_the_store_is_lost() {

@@ -37,10 +37,9 @@ pub struct OutputAt {
 /// What is known of the container from before.
 #[derive(Clone, Debug)]
 pub enum Before<'a> {
-    /// Nothing, and nothing was lost: it begins at its beginning.
+    /// Nothing, and nothing was lost: it begins where its log stands, at its beginning or, with `--from end`, where it
+    /// ended at the first look.
     Nothing,
-    /// Nothing, and it was there when the state was first made with `--from end`.
-    BeginsAtEnd,
     /// The state is lost: its place is searched for in the output. `notes`: what the output's journal tells, the
     /// latest last.
     Lost {
@@ -127,8 +126,6 @@ impl<O: Os> Container<O> {
         };
         let result = match before {
             Before::Nothing => opening.begin(turn),
-            // It stands there since it was first looked at.
-            Before::BeginsAtEnd => opening.begin(turn),
             Before::Lost { notes, parts, former } => opening.search(turn, &notes, &parts, &former),
             Before::Row(known) if known.last_writer => opening.resume(turn, &known, known.row.boot != boot),
             Before::Row(known) => opening.go_on_behind_another(turn, &known, known.row.boot != boot),

@@ -330,8 +330,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let before = match (&row, notes.is_empty()) {
             (Some(row), _) => Before::Row(Known { row, began, last_writer, others_from, former }),
             (None, false) => Before::Lost { notes, parts: entry.parts_of(&id), former },
-            (None, true) if is_from_end => Before::BeginsAtEnd,
-            (None, true) if strange => Before::Lost { notes, parts: Vec::new(), former },
+            (None, true) if strange && !is_from_end => Before::Lost { notes, parts: Vec::new(), former },
             (None, true) => Before::Nothing,
         };
         let until_ns = self.config.window.until_ns;

@@ -162,7 +162,7 @@ impl ContainerReport {
         let of_it: Vec<&Loss> = ledger.iter().filter(|loss| loss.container == self.id && loss.sink.is_none()).collect();
         for loss in &of_it {
             *self.ledger.entry(loss.reason.name()).or_default() += 1;
-            self.ledger_losses += u64::from(is_lost(loss));
+            self.ledger_losses += u64::from(is_lost_to_files(loss));
         }
         for range in &mut self.missing_ranges {
             let overlaps = |loss: &&&Loss| match (loss.start, loss.end) {
@@ -170,7 +170,7 @@ impl ContainerReport {
                 _ => false,
             };
             // An entry of an output has bytes of that one.
-            let of_log = |loss: &&&Loss| is_lost(loss) && loss.reason != Reason::OutputDamaged;
+            let of_log = |loss: &&&Loss| is_lost_to_files(loss) && loss.reason != Reason::OutputDamaged;
             let why = of_it.iter().filter(of_log).find(overlaps);
             range.explained = why.map(|loss| loss.reason.name().to_owned());
         }
@@ -217,14 +217,10 @@ impl ContainerReport {
     }
 }
 
-/// Lines were lost. What can't be parsed is counted, and is no line.
-fn is_lost(loss: &Loss) -> bool {
-    loss.reason.is_loss() && loss.reason != Reason::Malformed
-}
-
-/// Lines that the outputs lack. What a sink could not deliver is in the files all the same.
+/// Lines that the outputs lack. What a sink could not deliver is in the files all the same; what can't be parsed is
+/// counted, and is no line.
 pub(super) fn is_lost_to_files(loss: &Loss) -> bool {
-    loss.sink.is_none() && is_lost(loss)
+    loss.sink.is_none() && loss.reason.is_loss() && loss.reason != Reason::Malformed
 }
 
 /// Missing lines of one message, or of several that follow each other.

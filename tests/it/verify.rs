@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::{Longshore, PATIENCE, n_lines, until};
+use crate::verify_gaps::lines_of;
 
 const QUIET: [&str; 2] = ["--progress", "never"];
 
@@ -436,10 +437,9 @@ fn a_line_ended_by_decision_may_stand_in_parts() {
 
     // One part alone is not the line, and is still told of.
     let path = agent.log_path().join("web/web.log");
-    let whole = fs::read(&path).expect("read the output");
-    let is_rest = |line: &&[u8]| !(line.len() > 16_384 && line.ends_with(b"its end\n"));
-    let without: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').filter(is_rest).collect();
-    fs::write(&path, without.concat()).expect("remove the second part");
+    let mut lines = lines_of(&path);
+    lines.retain(|line| !(line.len() > 16_384 && line.ends_with(b"its end\n")));
+    fs::write(&path, lines.concat()).expect("remove the second part");
     let verdict = Verdict::of(&agent, "web");
     verdict.check("without its end", 1, &[("delivered", 7), ("altered", 1)]);
     drop(agent);
@@ -506,8 +506,7 @@ fn a_line_split_by_its_length_may_be_ended_by_decision_too() {
     Verdict::of(&agent, "web").check("split and ended", 0, &[("delivered", 8)]);
 
     let path = agent.log_path().join("web/web.log");
-    let whole = fs::read(&path).expect("read the output");
-    let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    let lines = lines_of(&path);
     for removed in 3..6 {
         fs::write(&path, [lines[..removed].concat(), lines[removed + 1..].concat()].concat()).expect("remove a part");
         let verdict = Verdict::of(&agent, "web");
@@ -537,8 +536,7 @@ fn a_long_line_may_begin_before_lines_of_the_other_stream_and_end_behind_them() 
         Verdict::of(&agent, "web").check("in between", 0, &[("delivered", 9 + n_between as u64)]);
 
         let path = agent.log_path().join("web/web.log");
-        let whole = fs::read(&path).expect("read the output");
-        let mut lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+        let mut lines = lines_of(&path);
         lines.remove(3);
         fs::write(&path, lines.concat()).expect("remove its beginning");
         let counts = [("delivered", 8 + n_between as u64), ("missing", 1)];
@@ -558,8 +556,7 @@ fn a_long_line_whose_pieces_no_filter_would_pass_is_missing_all_the_same() {
     backfill(&agent, &["--filter-regex", "^line|^x.*end$"]);
     Verdict::of(&agent, "web").check("untouched", 0, &[("delivered", 8)]);
     let path = agent.log_path().join("web/web.log");
-    let whole = fs::read(&path).expect("read the output");
-    let mut lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    let mut lines = lines_of(&path);
     lines.remove(3);
     fs::write(&path, lines.concat()).expect("remove the long line");
     Verdict::of(&agent, "web").check("without it", 1, &[("delivered", 7), ("missing", 1)]);

@@ -19,7 +19,7 @@ pub fn rename(root: &Root, digit: char, from: &str, to: &str) {
     fs::rename(path.with_extension("tmp"), path).expect("put it in place");
 }
 
-fn lines_of(path: &Path) -> Vec<Vec<u8>> {
+pub fn lines_of(path: &Path) -> Vec<Vec<u8>> {
     let text = fs::read(path).expect("read an output");
     text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
 }

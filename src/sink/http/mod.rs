@@ -150,7 +150,6 @@ impl Endpoint {
         } else if is_read {
             idle.push(connection);
         }
-        drop(idle);
         Ok(answer)
     }
 }

@@ -73,6 +73,16 @@ impl Pipe {
         self.shape = shape;
     }
 
+    /// Takes the place of another one that took the same lines: its open lines are what is owed.
+    pub fn go_on_from(&mut self, other: &Pipe) {
+        self.assembler = Assembler::resume(joining(&self.shape), other.assembler.unfinished().clone());
+    }
+
+    /// Whether the pieces of a line were joined before entries were to be kept as they are.
+    pub fn keeps_what_was_joined(&self) -> bool {
+        self.assembler.has_open_chain() && joining(&self.shape) == Joining::Entries
+    }
+
     /// Takes one line, without its newline, that starts at `offset` of its file.
     pub fn line(&mut self, line: &[u8], offset: u64, batch: &mut Batch, tally: &mut Tally) -> Flow {
         tally.lines += 1;

@@ -2,6 +2,8 @@
 //! pod's container do, or one that was made anew under its name.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use crate::harness::{Longshore, PATIENCE, until};
 use crate::verify::{Log, Root};
@@ -72,6 +74,99 @@ fn a_renamed_container_begins_a_line_of_its_own() {
     agent.drain();
     let shop = String::from_utf8(agent.outputs("shop")).expect("text");
     assert_eq!(shop, "torn\n".to_owned() + &lines(5, 9));
+}
+
+/// A line that is open, of a container that runs.
+struct OpenLine {
+    _root: Root,
+    log: Log,
+    agent: Longshore,
+}
+
+const OPEN_SINCE: &str = "2026-11-25T05:00:00.000000001Z";
+
+fn piece(digit: &str) -> String {
+    digit.repeat(16_384)
+}
+
+fn kept(text: &str) -> String {
+    format!("{{\"log\":\"{text}\",\"stream\":\"stdout\",\"time\":\"{OPEN_SINCE}\"}}\n")
+}
+
+impl OpenLine {
+    fn new() -> OpenLine {
+        let root = Root::new();
+        let log = root.container('a', "web", OLDER);
+        let config = log.directory.join("config.v2.json");
+        let running = fs::read_to_string(&config).expect("read").replace("\"Running\":false", "\"Running\":true");
+        fs::write(&config, running).expect("write: its line isn't over");
+        log.lines(0, 1);
+        let agent = Longshore::new(root.path());
+        OpenLine { _root: root, log, agent }
+    }
+
+    fn pieces(&self, digits: &[&str]) {
+        digits.iter().for_each(|digit| self.log.entry(&piece(digit), "stdout", OPEN_SINCE));
+    }
+
+    fn goes_on_and_ends(&self) {
+        self.pieces(&["3"]);
+        self.log.entry("end\\n", "stdout", OPEN_SINCE);
+    }
+
+    /// Puts positions of before these runs back, as if the run had been killed before its commit.
+    fn killed_before_its_commit(&self, run: impl FnOnce(&Longshore)) {
+        let saved = self.agent.state_dir().with_extension("saved");
+        copy_files(&self.agent.state_dir(), &saved);
+        run(&self.agent);
+        fs::remove_dir_all(self.agent.state_dir()).expect("remove the positions");
+        copy_files(&saved, &self.agent.state_dir());
+        fs::remove_dir_all(saved).expect("remove the copy");
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("run cp");
+    assert!(done.success());
+}
+
+/// Its first pieces were read while lines were joined.
+#[test]
+fn a_line_that_is_open_when_entries_are_to_be_kept_loses_nothing() {
+    let open = OpenLine::new();
+    open.pieces(&["1", "2"]);
+    backfill(&open.agent, &["--template", "{log}"]);
+    assert_eq!(output(&open.agent), lines(0, 1));
+    open.goes_on_and_ends();
+    backfill(&open.agent, &["--format", "docker"]);
+    let entries = [kept(&(piece("1") + &piece("2"))), kept(&piece("3")), kept("end\\n")].concat();
+    assert_eq!(output(&open.agent), lines(0, 1) + &entries);
+}
+
+/// Other settings after a kill: what is read again is held against the output in both.
+#[test]
+fn a_line_that_is_open_at_a_kill_goes_on_under_other_settings() {
+    let aside = "{\"log\":\"aside\\n\",\"stream\":\"stderr\",\"time\":\"2026-11-25T05:00:00.000000002Z\"}\n";
+    let open = OpenLine::new();
+    backfill(&open.agent, &["--template", "{log}"]);
+    open.pieces(&["1", "2"]);
+    open.log.raw(aside);
+    open.killed_before_its_commit(|agent| backfill(agent, &["--template", "{log}"]));
+    open.goes_on_and_ends();
+    backfill(&open.agent, &["--format", "docker"]);
+    let entries = [kept(&(piece("1") + &piece("2"))), kept(&piece("3")), kept("end\\n")].concat();
+    assert_eq!(output(&open.agent), lines(0, 1) + "aside\n" + &entries, "joined, then kept");
+
+    let open = OpenLine::new();
+    backfill(&open.agent, &["--format", "docker"]);
+    let first = output(&open.agent);
+    open.pieces(&["1", "2"]);
+    open.log.raw(aside);
+    open.killed_before_its_commit(|agent| backfill(agent, &["--format", "docker"]));
+    open.goes_on_and_ends();
+    backfill(&open.agent, &["--template", "{log}"]);
+    let entries = [kept(&piece("1")), kept(&piece("2")), aside.to_owned()].concat();
+    assert_eq!(output(&open.agent), first + &entries + &piece("3") + "end\n", "kept, then joined");
 }
 
 /// More lines of the newer one than are searched.

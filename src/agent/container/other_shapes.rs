@@ -68,6 +68,7 @@ impl OtherShapes {
         match self.all.iter_mut().find(|(other, _)| other.shape() == shape) {
             Some((other, batch)) => {
                 std::mem::swap(pipe, other);
+                pipe.go_on_from(other); // What was not written yet is what that one has not made records of.
                 batch.clear(); // Its records are the ones of before.
             }
             None if pipe.shape() != shape => pipe.set_shape(shape.clone()),

@@ -112,6 +112,14 @@ impl<O: Os> Container<O> {
         self.other_shapes.end_open_lines(late);
     }
 
+    /// A decision that no byte repeats.
+    pub(super) fn decide_ends(&mut self, late: LatePieces, turn: &mut Turn<'_, O>) {
+        self.end_open_lines(late, turn);
+        self.sync_next = true; // A power loss must not lead back to before it.
+        self.undecided = true;
+        self.dirty = true;
+    }
+
     pub(super) fn note_unparsed(&mut self, turn: &mut Turn<'_, O>) {
         for unparsed in std::mem::take(&mut turn.tally.unparsed) {
             let reason = match unparsed.fault {
@@ -242,10 +250,7 @@ impl<O: Os> Container<O> {
     /// Nothing new came. Lines that no byte will end are ended by decision, and a comparison with the output is over.
     pub(super) fn source_ended(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
         if self.pipe.assembler.has_open_chain() && !self.later && turn.now >= self.moved_at + self.silence() {
-            self.end_open_lines(LatePieces::Possible, turn);
-            self.sync_next = true; // A power loss must not lead back to before the decision: no byte repeats it.
-            self.undecided = true;
-            self.dirty = true;
+            self.decide_ends(LatePieces::Possible, turn);
             self.hold_rest_against_output(turn)?;
         }
         if matches!(self.stage, Stage::Replaying { .. }) && !self.later {

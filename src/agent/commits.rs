@@ -109,6 +109,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             shape: epoch.shape.clone(),
             began: commit.began,
             keeping: labels::keeping(&container.facts.metadata),
+            line: 0,
         });
         let note = note.map(|note| (self.config.places.log_path.clone(), note));
         let row = self.row(ix, &commit);

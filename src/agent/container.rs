@@ -268,13 +268,13 @@ impl<O: Os> Container<O> {
             return Ok(());
         }
         self.lineage.begin_at_end(os).map_err(|error| self.source_trouble(error))?;
-        self.began = Some(self.standing(os)?);
+        self.began = Some(self.standing(os).map_err(|error| self.source_trouble(error))?);
         Ok(())
     }
 
     /// Where reading goes on, as the journal keeps it.
-    fn standing(&mut self, os: &O) -> Result<Began, Trouble> {
-        let head = self.lineage.head(os).map_err(|error| self.source_trouble(error))?;
+    pub(super) fn standing(&mut self, os: &O) -> io::Result<Began> {
+        let head = self.lineage.head(os)?;
         let (offset, tail) = self.lineage.front().map_or((0, None), |front| (front.offset, front.tail()));
         Ok(Began { head, offset, tail })
     }
@@ -287,7 +287,7 @@ impl<O: Os> Container<O> {
         let torn = output.ends_torn(os).map_err(trouble)?;
         if self.route != self.ladder_route {
             // What came before is in another output: without a store the new one is not searched for it.
-            self.began = Some(self.standing(os)?);
+            self.began = Some(self.standing(os).map_err(|error| self.source_trouble(error))?);
         }
         self.ladder = Ladder::default();
         self.ladder_route = self.route.clone();

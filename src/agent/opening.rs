@@ -46,6 +46,8 @@ pub enum Before<'a> {
         notes: Vec<&'a Note>,
         /// Where its lines may stand among those of others, the latest first.
         parts: Vec<Part>,
+        /// Retention removed the latest of them.
+        pruned: bool,
         former: Vec<Former>,
     },
     Row(Known<'a>),
@@ -126,7 +128,7 @@ impl<O: Os> Container<O> {
         };
         let result = match before {
             Before::Nothing => opening.begin(turn),
-            Before::Lost { notes, parts, former } => opening.search(turn, &notes, &parts, &former),
+            Before::Lost { notes, parts, pruned, former } => opening.search(turn, &notes, &parts, pruned, &former),
             Before::Row(known) if known.last_writer => opening.resume(turn, &known, known.row.boot != boot),
             Before::Row(known) => opening.go_on_behind_another(turn, &known, known.row.boot != boot),
         };
@@ -258,7 +260,10 @@ impl<O: Os> Opening<'_, O> {
         is_known: bool,
     ) -> Result<Aligned, Failed> {
         let epochs = known.row.ladder.epochs.clone();
-        self.seek(turn, Seek { epochs, began: known.began, drained, is_known, parts: &[], former: &known.former })
+        self.seek(
+            turn,
+            Seek { epochs, began: known.began, drained, is_known, parts: &[], pruned: false, former: &known.former },
+        )
     }
 
     fn resume(mut self, turn: &mut Turn<'_, O>, known: &Known<'_>, rebooted: bool) -> Result<Aligned, Failed> {

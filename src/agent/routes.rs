@@ -2,6 +2,7 @@
 //! and every change of writer waits for a commit.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::format::Metadata;
 use crate::sink::Place;
 use crate::sink::align::Part;
 use crate::sink::journal::{Journal, Note};
+use crate::sink::pruned;
 use crate::sink::tidy::Tidier;
 use crate::sys::Os;
 use crate::sys::watch::Watcher;
@@ -39,7 +41,7 @@ pub(super) struct Route {
     blamed: bool,
     /// Numbers below it were given out already.
     segment_min: u64,
-    /// Where a container began to write, or went on under other settings: the latest ones.
+    /// Where a container began to write, or went on under other settings, in this order: the latest ones.
     starts: Vec<(Place, String)>,
 }
 
@@ -59,18 +61,25 @@ impl Route {
         self.starts.push((place, id.to_owned()));
     }
 
-    /// Where lines of `id` may stand, the latest first: each with where another container began behind it. Nothing if it
-    /// has the output for itself.
-    fn parts_of(&self, id: &str) -> Vec<Part> {
-        let begins_behind = |place: Place| {
-            self.starts.iter().filter(|(start, other)| other != id && *start > place).map(|(start, _)| *start).min()
+    /// Where lines of `id` may stand from `since` on, the latest first: each with where another container began behind
+    /// it, at the same place when it wrote nothing. Nothing if it has the output for itself.
+    fn parts_of(&self, id: &str, since: Place) -> Vec<Part> {
+        let begins_behind = |ix: usize, place: Place| {
+            let others = self.starts.iter().enumerate().filter(|(_, (_, other))| other != id);
+            others
+                .map(|(ix, (start, _))| (*start, ix))
+                .filter(|other| *other > (place, ix))
+                .min()
+                .map(|(start, _)| start)
         };
         if self.starts.iter().all(|(_, other)| other == id) {
             return Vec::new();
         }
         let mut parts: Vec<Part> = Vec::new();
-        for start in self.starts.iter().filter(|(_, other)| other == id).map(|(start, _)| *start) {
-            let end = begins_behind(start);
+        for (ix, (start, _)) in
+            self.starts.iter().enumerate().filter(|(_, (start, other))| other == id && *start >= since)
+        {
+            let (start, end) = (*start, begins_behind(ix, *start));
             match parts.iter_mut().find(|part| part.end == end) {
                 Some(part) => part.start = part.start.min(start),
                 None => parts.push(Part { start, end }),
@@ -101,7 +110,7 @@ pub(super) fn routes_of(rows: &[(Row, usize)], journal: &Journal) -> HashMap<Str
         route.segment_min = route.segment_min.max(newest);
     }
     let mut notes: Vec<&Note> = journal.notes.values().flatten().collect();
-    notes.sort_by_key(|note| note.place);
+    notes.sort_by_key(|note| (note.place, note.line));
     for note in notes {
         let route = routes.entry(note.route.clone()).or_default();
         if route.last_writer.is_none() {
@@ -324,13 +333,19 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         let entry = self.routes.entry(route.to_owned()).or_default();
         let last_writer = entry.last_writer.as_deref() == Some(id.as_str());
         let began = notes.iter().rev().find_map(|note| note.began);
+        // Lines of before are in the log before that, or in another output's.
+        let since = notes.iter().filter(|note| note.began == began).map(|note| note.place).min().unwrap_or_default();
         let newest = row.as_ref().and_then(|row| row.ladder.newest());
         let others_from = newest.and_then(|newest| entry.others_from(&id, newest.place));
         let strange = (self.store_bare || self.journal.unread) && !self.noted_routes.contains(route);
         let before = match (&row, notes.is_empty()) {
             (Some(row), _) => Before::Row(Known { row, began, last_writer, others_from, former }),
-            (None, false) => Before::Lost { notes, parts: entry.parts_of(&id), former },
-            (None, true) if strange && !is_from_end => Before::Lost { notes, parts: Vec::new(), former },
+            (None, false) => {
+                let parts = entry.parts_of(&id, since);
+                let pruned = is_pruned(&self.os, &self.config.places.log_path, route, &parts)?;
+                Before::Lost { notes, parts, pruned, former }
+            }
+            (None, true) if strange && !is_from_end => Before::Lost { notes, parts: Vec::new(), pruned: false, former },
             (None, true) => Before::Nothing,
         };
         let until_ns = self.config.window.until_ns;
@@ -425,6 +440,16 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             route.segment_min = route.segment_min.max(segment);
         }
     }
+}
+
+/// Whether retention removed all segments that the latest part of a container lay in.
+fn is_pruned<O: Os>(os: &O, log_path: &Path, route: &str, parts: &[Part]) -> Result<bool, Trouble> {
+    let Some(end) = parts.first().and_then(|part| part.end) else {
+        return Ok(false); // It may have written to the output last.
+    };
+    let last = if end.offset == 0 { end.segment.saturating_sub(1) } else { end.segment };
+    let through = pruned::load(os, log_path).map_err(|error| Trouble::Output(log_path.join(route), error))?;
+    Ok(through.get(route).is_some_and(|through| *through >= last))
 }
 
 /// The order in which containers of one output go.

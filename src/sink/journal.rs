@@ -35,6 +35,9 @@ pub struct Note {
     /// Labels that say how its rotated outputs are kept, for when the container is gone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub keeping: BTreeMap<String, String>,
+    /// Which line of the journal it is: of those that begin at one place, the later one had it.
+    #[serde(skip)]
+    pub line: usize,
 }
 
 /// The first position of a container that did not begin at the beginning: `--from end`, or it came from another output.
@@ -76,10 +79,11 @@ impl Journal {
         if read < bytes.len() {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a read ended before the file does"));
         }
-        for line in bytes[..read].split(|byte| *byte == b'\n') {
+        for (ix, line) in bytes[..read].split(|byte| *byte == b'\n').enumerate() {
             if let Ok(mut note) = serde_json::from_slice::<Note>(line)
                 && is_below(&note.route)
             {
+                note.line = ix;
                 note.shape = shapes.share(note.shape);
                 // Most containers have one.
                 journal.notes.entry(note.id.clone()).or_insert_with(|| Vec::with_capacity(1)).push(note);
@@ -117,6 +121,7 @@ pub fn shorten<O: Os>(os: &O, log_path: &Path, is_known: impl Fn(&str) -> bool) 
         }
     }
     kept.extend(of_routes.into_values());
+    kept.sort_by_key(|note| note.line);
     match os.remove(&short) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -89,6 +89,7 @@ fn parted(notes: Vec<Note>, positions: &[Position]) -> BTreeMap<String, Owned> {
                     shape: epoch.shape.clone(),
                     began: None,
                     keeping: Default::default(),
+                    line: 0,
                 };
                 let order = if epoch.from.offset == 0 && epoch.from.segment <= 1 { 0 } else { notes.len() + 1 };
                 claims.push(Claim { note, order });
@@ -149,6 +150,7 @@ mod tests {
             .into(),
             began: None,
             keeping: Default::default(),
+            line: 0,
         }
     }
 

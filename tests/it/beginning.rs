@@ -192,3 +192,38 @@ fn the_older_one_is_found_again_in_its_own_part_when_the_store_is_lost() {
     backfill(&agent, &["--template", "{log}"]);
     assert!(output(&agent) == whole + &lines(50, 60) + &lines(70, 75));
 }
+
+/// Of what the older one wrote, retention left nothing.
+#[test]
+fn the_older_one_of_which_nothing_is_kept_is_not_written_again_when_the_store_is_lost() {
+    let root = Root::new();
+    root.container('a', "web", OLDER).lines(0, 50);
+    let newer = root.container('b', "web", NEWER);
+    newer.lines(100, 400);
+    let agent = Longshore::new(root.path());
+    let keeping = ["--limit", "2KB", "--max-files", "3"];
+    for (template, n) in [(&[][..], 0), (&["--template", "{log}"], 2)] {
+        let flags = [template, &keeping].concat();
+        backfill(&agent, &flags);
+        let kept = output(&agent);
+        assert!(!kept.contains("line 49 "), "{kept}");
+        for n_entries in [1, 0] {
+            fs::remove_dir_all(agent.state_dir()).expect("lose the store");
+            backfill(&agent, &flags);
+            assert_eq!(output(&agent), kept);
+            let ledger = String::from_utf8(agent.tell("ledger", &[]).stdout).expect("text");
+            assert_eq!(ledger.matches("ambiguous").count(), n_entries, "{ledger}");
+        }
+        // What both write from now on is wanted.
+        Log::of(&root, 'a').lines(50 + n, 52 + n);
+        newer.lines(400 + n, 402 + n);
+        backfill(&agent, &flags);
+        for line in [lines(50 + n, 52 + n), lines(400 + n, 402 + n)].concat().lines() {
+            assert_eq!(output(&agent).lines().filter(|there| there.ends_with(line)).count(), 1, "{line}");
+        }
+        let audit = agent.tell("verify", &[]);
+        assert_eq!(audit.status.code(), Some(0), "{}", String::from_utf8_lossy(&audit.stdout));
+        fs::remove_dir_all(agent.log_path()).expect("begin anew");
+        fs::remove_dir_all(agent.state_dir()).expect("begin anew");
+    }
+}

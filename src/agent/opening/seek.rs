@@ -31,6 +31,8 @@ pub(super) struct Seek<'a> {
     pub is_known: bool,
     /// Where they stand in this output among those of others, the latest first.
     pub parts: &'a [Part],
+    /// Retention removed the latest of them.
+    pub pruned: bool,
     /// Outputs that hold the lines before it began, the latest first.
     pub former: &'a [Former],
 }
@@ -42,13 +44,14 @@ impl<O: Os> Opening<'_, O> {
         turn: &mut Turn<'_, O>,
         notes: &[&Note],
         parts: &[Part],
+        pruned: bool,
         former: &[Former],
     ) -> Result<Aligned, Failed> {
         let mut epochs: Vec<Epoch> =
             notes.iter().map(|note| Epoch { shape: note.shape.clone(), from: note.place }).collect();
         epochs.sort_by_key(|epoch| epoch.from);
         let began = notes.iter().rev().find_map(|note| note.began);
-        self.seek(turn, Seek { epochs, began, drained: &[], is_known: !notes.is_empty(), parts, former })
+        self.seek(turn, Seek { epochs, began, drained: &[], is_known: !notes.is_empty(), parts, pruned, former })
     }
 
     /// Finds the output's end in the source by its lines.
@@ -58,7 +61,11 @@ impl<O: Os> Opening<'_, O> {
         }
         let (sought, has_lines) = self.end_in_parts(turn, &seek)?;
         let Some((part, (found, end, prefer))) = sought else {
-            return self.begin_where(turn, seek, has_lines);
+            // What it wrote before another one began was all that its log had, and a dead one has had no more since.
+            return match seek.pruned && !self.container.facts.running {
+                true => self.begin_behind_pruned(turn),
+                false => self.begin_where(turn, seek, has_lines),
+            };
         };
         if end.ambiguous && prefer == Prefer::LongestRun {
             let mut loss = gap(turn, self.container, Reason::Ambiguous);
@@ -89,7 +96,7 @@ impl<O: Os> Opening<'_, O> {
         let whole = (has_times || seek.parts.is_empty()).then_some(Part::WHOLE);
         for part in seek.parts.iter().chain(&whole) {
             let (found, has) = self.end_in_log(turn, seek, &self.output, *part, &seek.epochs)?;
-            has_lines |= has;
+            has_lines |= has && (*part != Part::WHOLE || seek.parts.is_empty()); // Else they may all be of others.
             if let Some(found) = found {
                 return Ok((Some((*part, found)), true));
             }
@@ -180,6 +187,18 @@ impl<O: Os> Opening<'_, O> {
         let (row, rung) = found_again(self.container, seek.epochs, place, head, &source, owed);
         self.replay(turn, &row, &rung, source, Repair::Never)?;
         Ok(aligned)
+    }
+
+    /// All lines of its log were in the output, and went with the segments that retention removed.
+    fn begin_behind_pruned(self, turn: &mut Turn<'_, O>) -> Result<Aligned, Failed> {
+        let mut loss = gap(turn, self.container, Reason::Ambiguous);
+        loss.detail =
+            "the state was lost and retention removed what the container wrote: its log counts as delivered".to_owned();
+        turn.losses.push(loss);
+        self.container.lineage.begin_at_end(turn.os).map_err(Failed::Source)?;
+        self.container.began = Some(self.container.standing(turn.os).map_err(Failed::Source)?);
+        self.append_from(turn, Unfinished::default())?;
+        Ok(Aligned::Searched)
     }
 
     /// What is owed, and what the log has from a place on, goes behind all that the output has.

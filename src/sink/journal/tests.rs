@@ -14,7 +14,16 @@ fn note(id: &str, route: &str, segment: u64) -> Note {
     }
     .into();
     let (name, place) = ("web".repeat(100), Place { segment, offset: 7 });
-    Note { id: id.to_owned(), name, route: route.to_owned(), place, shape, began: None, keeping: BTreeMap::new() }
+    Note {
+        id: id.to_owned(),
+        name,
+        route: route.to_owned(),
+        place,
+        shape,
+        began: None,
+        keeping: BTreeMap::new(),
+        line: 0,
+    }
 }
 
 #[test]

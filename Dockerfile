@@ -31,7 +31,5 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["/usr/bin/longshore", "healthcheck"]
 # What `docker exec` and `kubectl exec` look through.
 ENV PATH=/usr/bin
-# One heap for all threads, as in the systemd unit: each of glibc's heaps keeps what it once had.
-ENV MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=262144
 ENTRYPOINT ["/usr/bin/longshore"]
 CMD ["run"]

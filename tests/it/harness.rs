@@ -175,6 +175,12 @@ impl Longshore {
         entries.filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned())).collect()
     }
 
+    /// Its mappings as Linux tells them, one a line.
+    pub fn mappings(&self) -> String {
+        let pid = self.child.as_ref().expect("a running agent").id();
+        fs::read_to_string(format!("/proc/{pid}/maps")).expect("read the agent's mappings")
+    }
+
     /// Sends a signal that doesn't end it. Panics if it has ended.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(self.child.as_ref().expect("a running agent"));

@@ -9,6 +9,7 @@ mod fixture;
 mod forward;
 mod forward_away;
 mod forward_servers;
+mod heap;
 mod hostile;
 mod lost_store;
 mod manifest;

@@ -2,6 +2,7 @@
 //! is only somewhere else.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use crate::checkpoint::Shape;
@@ -406,13 +407,29 @@ fn longest_increasing(values: &[usize]) -> Vec<usize> {
     longest
 }
 
-/// The parts' lines, when all of them are there. Tries the longest first.
+/// The parts' lines, when all of them are there.
 fn stands_in_parts(message: &Message, shape: &Shape, n_there: impl Fn(u64) -> usize) -> Option<Vec<u64>> {
+    // A progress bar that was ended again and again stands there in hundreds of single pieces. The longest parts first are
+    // for equal pieces, of which others may have taken the short ones.
+    parts_by(message, shape, &n_there, |ends| ends).or_else(|| parts_by(message, shape, &n_there, |ends| ends.rev()))
+}
+
+/// The parts' lines, when all of them are there, each the first one of an order that is.
+fn parts_by<I: Iterator<Item = usize>>(
+    message: &Message,
+    shape: &Shape,
+    n_there: &impl Fn(u64) -> usize,
+    order: impl Fn(RangeInclusive<usize>) -> I,
+) -> Option<Vec<u64>> {
     let n_pieces = message.pieces.len();
+    // What trying all ends for one part takes, twice: the short ones of a message can't take more.
+    let mut pieces_left = n_pieces * (n_pieces + 1);
     let mut parts: Vec<u64> = Vec::new();
     let mut start = 0;
     while start < n_pieces {
-        start = (start + 1..=n_pieces).rev().filter(|end| (start, *end) != (0, n_pieces)).find(|end| {
+        start = order(start + 1..=n_pieces).filter(|end| (start, *end) != (0, n_pieces)).find(|end| {
+            let Some(left) = pieces_left.checked_sub(end - start) else { return false };
+            pieces_left = left;
             let n_before = parts.len();
             parts.extend(message.lines_of(shape, start..*end).iter().map(|line| text_hash(line)));
             let n_needed = |hash: u64| parts.iter().filter(|other| **other == hash).count();
@@ -564,7 +581,13 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
+    use crate::decode::Stream;
+    use crate::format::{Formatter, Metadata, Template};
+    use crate::verify::decode::Entry;
+    use crate::verify::join::Joiner;
 
     #[test]
     fn as_many_as_possible_stay_where_they_are() {
@@ -579,5 +602,54 @@ mod tests {
         assert_eq!(alike(b"abc", b"abc"), 3);
         assert_eq!(alike(b"aXc", b"aYYc"), 2);
         assert_eq!(alike(b"", b"a"), 0);
+    }
+
+    fn shape() -> Shape {
+        let formatter = Formatter::text(&Template::parse("{log}").unwrap(), &Metadata::default());
+        let (filter, redaction) = Default::default();
+        Shape { formatter, max_line_bytes: 1 << 20, since_ns: None, filter, redaction }
+    }
+
+    /// A message of full pieces, each of one character.
+    fn message(pieces: &str) -> Rc<Message> {
+        let mut joiner = Joiner::new(&[shape()]);
+        for (ix, piece) in pieces.chars().enumerate() {
+            let text = piece.to_string().repeat(16_384 / piece.len_utf8());
+            let time = "2026-11-25T16:09:50.123456789Z".parse().unwrap();
+            let entry = Entry { stream: Stream::Stdout, time, raw_bytes: 16_384, text, attrs: None, range: 0..0 };
+            let spot = Spot { generation: 0, start: ix as u64, end: ix as u64 + 1 };
+            joiner.push(entry, b"", spot, &mut |_| panic!("it isn't over"));
+        }
+        let mut messages = Vec::new();
+        joiner.finish(&mut |message| messages.push(message));
+        messages.remove(0)
+    }
+
+    fn found(message: &Message, there: &[Range<usize>]) -> Option<usize> {
+        let lines = there.iter().flat_map(|pieces| message.lines_of(&shape(), pieces.clone()));
+        let there: Vec<u64> = lines.map(|line| text_hash(&line)).collect();
+        let n_there = |hash: u64| there.iter().filter(|other| **other == hash).count();
+        stands_in_parts(message, &shape(), n_there).map(|parts| parts.len())
+    }
+
+    #[test]
+    fn a_message_is_found_in_whatever_parts_it_stands() {
+        let abcd = message("abcd");
+        assert_eq!(found(&abcd, &[0..1, 1..3, 3..4]), Some(3));
+        assert_eq!(found(&abcd, &[0..1, 1..3]), None, "its end is missing");
+        assert_eq!(found(&abcd, &[0..4]), None, "whole is not in parts");
+        let equal = message("aaaa");
+        assert_eq!(found(&equal, &[0..1, 0..3]), Some(2));
+        assert_eq!(found(&equal, &[0..2, 0..2, 0..1]), Some(2), "one piece of another message is there, too");
+    }
+
+    /// Of a message of 8 MiB, trying the long ones first would render 300 GB.
+    #[test]
+    fn many_single_pieces_are_found_soon() {
+        let pieces: String = (0..100).map(|n| char::from_u32(0x100 + n).expect("a letter")).collect();
+        let message = message(&pieces);
+        let single: Vec<Range<usize>> = (0..100).map(|ix| ix..ix + 1).collect();
+        assert_eq!(found(&message, &single), Some(100));
+        assert_eq!(found(&message, &single[..99]), None, "its end is missing");
     }
 }

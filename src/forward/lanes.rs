@@ -311,12 +311,12 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         for lost in met.lost {
             let mut loss = self.loss(lane, Reason::Truncated, "cut before it was read");
             (loss.start, loss.end) = (Some(lost.start), Some(lost.end));
-            self.losses.push_back(loss);
+            self.losses.push(loss);
         }
         for damage in met.damage {
             let mut loss = self.loss(lane, Reason::Damaged, &damage.why);
             (loss.start, loss.end) = (damage.start, damage.end);
-            self.losses.push_back(loss);
+            self.losses.push(loss);
         }
     }
 

@@ -47,7 +47,7 @@ use crate::forward::restore::Restoring;
 use crate::forward::rows::{Keys, Stored};
 pub use crate::forward::spool::OnOverflow;
 use crate::forward::spool::Spool;
-use crate::loss::{Ledger, Loss};
+use crate::loss::{Ledger, Untold};
 use crate::sink::delivery::{Answer, BatchKey, CircuitState, Delivery, Dice, LaneId, Rules};
 use crate::sys::Os;
 use crate::telemetry::Health;
@@ -162,7 +162,7 @@ pub struct Forwarder<O: Os, C: Committer<O>, T: Transport> {
     root_listed_at: Duration,
     spool: Spool<O>,
     reported_at: Duration,
-    losses: VecDeque<Loss>,
+    losses: Untold,
     said: Said,
     buffer: Vec<u8>,
     /// The memory of records that are in no batch, for the lane that is read.
@@ -220,7 +220,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             root_listed_at: Duration::ZERO,
             spool: Spool::new(parts.spool_dir.clone(), stored.spool, now),
             reported_at: Duration::ZERO,
-            losses: VecDeque::new(),
+            losses: Untold::default(),
             said: Said::new(),
             buffer: Vec::new(),
             room: Pending::default(),

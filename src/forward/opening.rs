@@ -52,7 +52,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         if found == Found::Gap || is_apart {
             let why = "the log went on in incarnations that were gone before they could be read";
             let loss = self.loss(lane, Reason::RotatedAway, why);
-            self.losses.push_back(loss);
+            self.losses.push(loss);
         }
         Ok(true)
     }

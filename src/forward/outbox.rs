@@ -203,7 +203,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         changes.append(&mut removals);
         let mut losses = Vec::new();
         while changes.len() + 2 <= COMMIT_CHANGES_MAX
-            && let Some(loss) = self.losses.pop_front()
+            && let Some(loss) = self.losses.pop()
         {
             changes.extend(self.parts.ledger.add(&loss));
             losses.push(loss);

@@ -82,6 +82,28 @@ pub struct Loss {
     pub detail: String,
 }
 
+/// Entries that wait for a commit, as many as the ledger keeps: while the store fails, the oldest go here as they would there.
+#[derive(Debug, Default)]
+pub struct Untold(VecDeque<Loss>);
+
+impl Untold {
+    pub fn push(&mut self, loss: Loss) {
+        if self.0.len() >= LEDGER_ENTRIES_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(loss);
+    }
+
+    /// The oldest one.
+    pub fn pop(&mut self) -> Option<Loss> {
+        self.0.pop_front()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// The ledger's entries in the store, numbered; the oldest go when there are too many.
 /// Clones count on together.
 #[derive(Clone, Debug, Default)]
@@ -147,26 +169,38 @@ fn number(key: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn entries_are_numbered_bounded_and_in_order() {
-        let loss = Loss {
+    fn loss(start: u64) -> Loss {
+        Loss {
             container: "c".into(),
             name: "web".into(),
             sink: None,
             reason: Reason::RotatedAway,
             file: "f".into(),
-            start: Some(1),
+            start: Some(start),
             end: None,
             bytes: None,
             first_time: None,
             last_time: None,
             noticed_ns: 5,
             detail: String::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn no_more_wait_than_the_ledger_keeps() {
+        let mut untold = Untold::default();
+        (0..LEDGER_ENTRIES_MAX as u64 + 5).for_each(|start| untold.push(loss(start)));
+        let told: Vec<Loss> = std::iter::from_fn(|| untold.pop()).collect();
+        assert_eq!((told.len(), told[0].start), (LEDGER_ENTRIES_MAX, Some(5)));
+        assert!(untold.is_empty());
+    }
+
+    #[test]
+    fn entries_are_numbered_bounded_and_in_order() {
         let mut store = std::collections::BTreeMap::new();
         let ledger = Ledger::default();
         for start in 0..LEDGER_ENTRIES_MAX as u64 + 5 {
-            for (key, value) in ledger.add(&Loss { start: Some(start), ..loss.clone() }) {
+            for (key, value) in ledger.add(&loss(start)) {
                 match value {
                     Some(value) => store.insert(key, value),
                     None => store.remove(&key),

@@ -398,7 +398,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         self.dirty.insert(lane);
         if !shed.unread.is_empty() {
             let loss = self.shed_loss(lane, shed.unread.start, Some(shed.unread.end), why, now);
-            self.losses.push_back(loss);
+            self.losses.push(loss);
         }
         Ok(Some(shed.held_bytes))
     }

@@ -14,11 +14,10 @@ use std::time::Duration;
 pub(in crate::agent) use self::other_shapes::OtherShapes;
 
 use crate::agent::pipe::{Pipe, Tally};
-use crate::assemble::LatePieces;
 use crate::batch::Batch;
 use crate::checkpoint::{Epoch, Ladder, Shape};
 use crate::config::limits::{OWED_BYTES_MAX, SILENCE, SILENCE_NON_BLOCKING, SILENCE_STOPPED};
-use crate::format::{Formatter, Metadata};
+use crate::format::Metadata;
 use crate::loss::{Loss, Reason};
 use crate::sink::Place;
 use crate::sink::align::Replay;
@@ -291,7 +290,7 @@ impl<O: Os> Container<O> {
         }
         self.ladder = Ladder::default();
         self.ladder_route = self.route.clone();
-        self.pipe.set_shape(self.shape.clone());
+        self.pipe.take_shape(&self.shape);
         self.stage = Stage::Appending { output };
         if torn {
             self.batch.extend_lines(b"\n");
@@ -424,11 +423,6 @@ impl<O: Os> Container<O> {
         if self.barrier.is_some() || self.takes_new_shape() {
             return Ok(Went::Blocked);
         }
-        if matches!(self.stage, Stage::Appending { .. }) && self.pipe.keeps_what_was_joined() {
-            self.decide_ends(LatePieces::Impossible, turn); // It goes out as an entry of its own.
-            self.settle(turn)?;
-            return Ok(Went::Blocked);
-        }
         let missing = match self.lineage.look(turn.os) {
             Ok(look) => look == Look::Missing,
             Err(error) => return Err(self.source_trouble(error)),
@@ -482,9 +476,7 @@ impl<O: Os> Container<O> {
             self.barrier = Some(Barrier { rotate: false, release: true });
             return true;
         }
-        let keeps_entries = self.shape.formatter == Formatter::Docker;
-        if self.pipe.shape() != &self.shape && !(keeps_entries && self.pipe.assembler.has_open_chain()) {
-            self.pipe.set_shape(self.shape.clone());
+        if self.pipe.shape() != &self.shape && self.pipe.take_shape(&self.shape) {
             self.barrier = Some(Barrier::default());
             return true;
         }

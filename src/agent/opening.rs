@@ -46,7 +46,7 @@ pub enum Before<'a> {
         notes: Vec<&'a Note>,
         /// Where its lines may stand among those of others, the latest first.
         parts: Vec<Part>,
-        /// Retention removed the latest of them.
+        /// All that its log has was in the latest of them, which retention removed.
         pruned: bool,
         former: Vec<Former>,
     },
@@ -179,15 +179,17 @@ struct Opening<'a, O: Os> {
 impl<O: Os> Opening<'_, O> {
     /// A container that is new to its output: behind what is there.
     fn begin(self, turn: &mut Turn<'_, O>) -> Result<Aligned, Failed> {
-        self.append_from(turn, Unfinished::default())?;
+        self.append_from(turn, Unfinished::default(), None)?;
         Ok(Aligned::Fresh)
     }
 
-    /// Appends from where the lineage stands, after a first rung that says so.
-    fn append_from(self, turn: &mut Turn<'_, O>, unfinished: Unfinished) -> Result<(), Failed> {
+    /// Appends from where the lineage stands, after a first rung that says so. `before`: the settings of open lines.
+    fn append_from(self, turn: &mut Turn<'_, O>, unfinished: Unfinished, before: Option<&Epoch>) -> Result<(), Failed> {
         let torn = self.output.ends_torn(turn.os).map_err(Failed::Output)?;
         let container = self.container;
-        container.pipe = Pipe::new(container.shape.clone(), unfinished, self.until_ns);
+        let before = before.map_or(&container.shape, |epoch| &epoch.shape);
+        container.pipe = Pipe::new(before.clone(), unfinished, self.until_ns);
+        container.pipe.take_shape(&container.shape);
         container.other_shapes = OtherShapes::default();
         container.batch = Batch::default();
         if torn {
@@ -239,7 +241,7 @@ impl<O: Os> Opening<'_, O> {
         }
         let lineage = &mut self.container.lineage;
         lineage.begin_at(turn.os, source.generation_ix, source.offset, source.tail).map_err(Failed::Source)?;
-        self.append_from(turn, source.unfinished)?;
+        self.append_from(turn, source.unfinished, row.ladder.epochs.last())?;
         Ok(aligned)
     }
 
@@ -320,7 +322,7 @@ impl<O: Os> Opening<'_, O> {
         if let Some(ix) = newest_source {
             let source = sources.swap_remove(ix).expect("it matches");
             let owed = if reachable[ix] { &[][..] } else { &rungs[ix].owed };
-            self.without_output(turn, source, owed)?;
+            self.without_output(turn, row, source, owed)?;
             return Ok(resumed);
         }
         self.without_source(turn, known)
@@ -373,7 +375,7 @@ impl<O: Os> Opening<'_, O> {
         match (synced, begin) {
             (Some(ix), _) if !reachable[ix] && sources[ix].is_some() => {
                 let source = sources[ix].take().expect("just looked at");
-                return self.without_output(turn, source, &row.ladder.rungs[ix].owed);
+                return self.without_output(turn, row, source, &row.ladder.rungs[ix].owed);
             }
             (Some(ix), Some(generation_ix)) if reachable[ix] && !came_back && !lost_tail => {
                 let synced = &row.ladder.rungs[ix];
@@ -415,11 +417,15 @@ impl<O: Os> Opening<'_, O> {
 
     /// The source is there, the output is not: the operator's doing, so nothing of it is emitted again. What was owed may
     /// never have been written.
-    fn without_output(self, turn: &mut Turn<'_, O>, source: Source, owed: &[u8]) -> Result<Aligned, Failed> {
+    fn without_output(self, turn: &mut Turn<'_, O>, row: &Row, source: Source, owed: &[u8]) -> Result<Aligned, Failed> {
         let Opening { container, at, output, until_ns } = self;
         let lineage = &mut container.lineage;
         lineage.begin_at(turn.os, source.generation_ix, source.offset, source.tail).map_err(Failed::Source)?;
-        Opening { container: &mut *container, at, output, until_ns }.append_from(turn, source.unfinished)?;
+        Opening { container: &mut *container, at, output, until_ns }.append_from(
+            turn,
+            source.unfinished,
+            row.ladder.epochs.last(),
+        )?;
         container.batch.extend_lines(owed);
         Ok(Aligned::Resumed)
     }
@@ -445,7 +451,7 @@ impl<O: Os> Opening<'_, O> {
         }
         let lineage = &mut self.container.lineage;
         lineage.begin_at(turn.os, source.generation_ix, 0, None).map_err(Failed::Source)?;
-        self.append_from(turn, source.unfinished)?;
+        self.append_from(turn, source.unfinished, row.ladder.epochs.last())?;
         Ok(if begun { Aligned::Gap } else { Aligned::Resumed })
     }
 

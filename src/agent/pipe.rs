@@ -67,10 +67,14 @@ impl Pipe {
         &self.shape
     }
 
-    /// From the next record on.
-    pub fn set_shape(&mut self, shape: Arc<Shape>) {
-        self.assembler.set_joining(joining(&shape));
-        self.shape = shape;
+    /// From the next record on; false: not yet.
+    pub fn take_shape(&mut self, shape: &Arc<Shape>) -> bool {
+        let can = self.can_take(shape);
+        if can {
+            self.assembler.set_joining(joining(shape));
+            self.shape = shape.clone();
+        }
+        can
     }
 
     /// Takes the place of another one that took the same lines: its open lines are what is owed.
@@ -78,9 +82,9 @@ impl Pipe {
         self.assembler = Assembler::resume(joining(&self.shape), other.assembler.unfinished().clone());
     }
 
-    /// Whether the pieces of a line were joined before entries were to be kept as they are.
-    pub fn keeps_what_was_joined(&self) -> bool {
-        self.assembler.has_open_chain() && joining(&self.shape) == Joining::Entries
+    /// Whether the next record may have this shape: what was joined of a line is no entry that could be kept.
+    pub fn can_take(&self, shape: &Shape) -> bool {
+        !self.assembler.has_open_chain() || joining(shape) != Joining::Entries
     }
 
     /// Takes one line, without its newline, that starts at `offset` of its file.

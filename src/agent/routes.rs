@@ -2,7 +2,6 @@
 //! and every change of writer waits for a commit.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,8 +84,13 @@ impl Route {
                 None => parts.push(Part { start, end }),
             }
         }
-        parts.sort_by_key(|part| std::cmp::Reverse(part.start));
+        parts.sort_by_key(|part| std::cmp::Reverse((part.start, part.end.is_none())));
         parts
+    }
+
+    /// Who began where a part of `id` ends.
+    fn follower(&self, id: &str, end: Place) -> Option<&str> {
+        self.starts.iter().find(|(start, other)| *start == end && other != id).map(|(_, other)| other.as_str())
     }
 
     /// Where another container than `id` began, at `place` or behind it.
@@ -342,7 +346,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             (Some(row), _) => Before::Row(Known { row, began, last_writer, others_from, former }),
             (None, false) => {
                 let parts = entry.parts_of(&id, since);
-                let pruned = is_pruned(&self.os, &self.config.places.log_path, route, &parts)?;
+                let pruned = self.is_pruned(ix, route, parts.first())?;
                 Before::Lost { notes, parts, pruned, former }
             }
             (None, true) if strange && !is_from_end => Before::Lost { notes, parts: Vec::new(), pruned: false, former },
@@ -377,6 +381,31 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
         }
         self.hold_route(ix, route);
         Ok(true)
+    }
+
+    /// Whether all that the container's log has was in its latest part of an output, and retention removed that: then
+    /// nothing in the output tells it. The one that began behind it waited for what was there.
+    fn is_pruned(&self, ix: usize, route: &str, latest: Option<&Part>) -> Result<bool, Trouble> {
+        let (container, log_path) = (&self.slots[&ix].container, &self.config.places.log_path);
+        let Some((start, end)) =
+            latest.and_then(|part| Some((part.start, part.end?))).filter(|(start, end)| start < end)
+        else {
+            return Ok(false); // It wrote last, or nothing.
+        };
+        let follower = self.routes.get(route).and_then(|entry| self.slot_of(entry.follower(&container.id, end)?));
+        let Some(follower) = follower.and_then(|ix| self.slots.get(&ix)) else {
+            return Ok(false);
+        };
+        let Some(newest) = container.lineage.generations().last() else {
+            return Ok(false);
+        };
+        let stat = newest.stat(&self.os).map_err(|error| Trouble::Source(container.lineage.log(), error))?;
+        if i128::from(stat.modified_ns) >= follower.container.facts.created_ns {
+            return Ok(false); // It may have had more since.
+        }
+        let through = pruned::load(&self.os, log_path).map_err(|error| Trouble::Output(log_path.join(route), error))?;
+        let last = if end.offset == 0 { end.segment.saturating_sub(1) } else { end.segment };
+        Ok(through.get(route).is_some_and(|through| *through >= last.max(start.segment)))
     }
 
     /// The outputs that a container wrote to before it came to `route`, the latest first.
@@ -440,16 +469,6 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             route.segment_min = route.segment_min.max(segment);
         }
     }
-}
-
-/// Whether retention removed all segments that the latest part of a container lay in.
-fn is_pruned<O: Os>(os: &O, log_path: &Path, route: &str, parts: &[Part]) -> Result<bool, Trouble> {
-    let Some(end) = parts.first().and_then(|part| part.end) else {
-        return Ok(false); // It may have written to the output last.
-    };
-    let last = if end.offset == 0 { end.segment.saturating_sub(1) } else { end.segment };
-    let through = pruned::load(os, log_path).map_err(|error| Trouble::Output(log_path.join(route), error))?;
-    Ok(through.get(route).is_some_and(|through| *through >= last))
 }
 
 /// The order in which containers of one output go.

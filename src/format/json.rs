@@ -22,23 +22,6 @@ pub(super) fn constants(metadata: &Metadata) -> Vec<u8> {
     out
 }
 
-/// As Docker writes an entry. Ends without a newline.
-pub(super) fn append_entry(record: &RecordView<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"log\":");
-    append_text(record.text, out);
-    out.extend_from_slice(b",\"stream\":\"");
-    out.extend_from_slice(record.stream.name().as_bytes());
-    if let Some(attrs) = record.attrs {
-        out.extend_from_slice(b"\",\"attrs\":");
-        out.extend_from_slice(attrs);
-        out.extend_from_slice(b",\"time\":\"");
-    } else {
-        out.extend_from_slice(b"\",\"time\":\"");
-    }
-    out.extend_from_slice(record.time.as_bytes());
-    out.extend_from_slice(b"\"}");
-}
-
 /// Ends without a newline.
 pub(super) fn append(record: &RecordView<'_>, constants: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"time\":\"");

@@ -53,8 +53,6 @@ impl Formatter {
         match self {
             Formatter::Text(parts) => parts.iter().for_each(|part| append_part(part, record, out)),
             Formatter::Json { constants } => json::append(record, constants, out),
-            // Of a line that was joined under other settings.
-            Formatter::Docker if record.line.is_empty() => json::append_entry(record, out),
             Formatter::Docker => out.extend_from_slice(record.line),
         }
         out.push(b'\n');

@@ -320,7 +320,7 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
             Effect::Rows { rows, gone, losses } => {
                 self.rows_stored(rows);
                 gone.iter().for_each(|key| drop(self.sealed.remove(key)));
-                self.parts.meters.losses.inc_by(losses.len() as u64);
+                self.parts.meters.losses.inc_by(losses.len() as u64 + self.losses.take_gone());
                 self.parts.ledger.committed(losses);
             }
             Effect::Removed(lane, copies) => {

@@ -84,23 +84,33 @@ pub struct Loss {
 
 /// Entries that wait for a commit, as many as the ledger keeps: while the store fails, the oldest go here as they would there.
 #[derive(Debug, Default)]
-pub struct Untold(VecDeque<Loss>);
+pub struct Untold {
+    entries: VecDeque<Loss>,
+    /// Entries that went untold since they were asked for.
+    n_gone: u64,
+}
 
 impl Untold {
     pub fn push(&mut self, loss: Loss) {
-        if self.0.len() >= LEDGER_ENTRIES_MAX {
-            self.0.pop_front();
+        if self.entries.len() >= LEDGER_ENTRIES_MAX {
+            self.entries.pop_front();
+            self.n_gone += 1;
         }
-        self.0.push_back(loss);
+        self.entries.push_back(loss);
     }
 
     /// The oldest one.
     pub fn pop(&mut self) -> Option<Loss> {
-        self.0.pop_front()
+        self.entries.pop_front()
+    }
+
+    /// How many went untold since this was asked last.
+    pub fn take_gone(&mut self) -> u64 {
+        std::mem::take(&mut self.n_gone)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.entries.is_empty()
     }
 }
 
@@ -193,6 +203,7 @@ mod tests {
         let told: Vec<Loss> = std::iter::from_fn(|| untold.pop()).collect();
         assert_eq!((told.len(), told[0].start), (LEDGER_ENTRIES_MAX, Some(5)));
         assert!(untold.is_empty());
+        assert_eq!((untold.take_gone(), untold.take_gone()), (5, 0));
     }
 
     #[test]

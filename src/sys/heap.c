@@ -4,6 +4,7 @@
    environment can say so, and Rust reaches neither before main without unsafe code. */
 
 #include <stdlib.h>
+#include <string.h>
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -13,7 +14,8 @@ static int is_set(const char *name) { return getenv(name) != NULL; }
 
 __attribute__((constructor)) static void set_heap(void)
 {
-    if (is_set("GLIBC_TUNABLES"))
+    const char *tunables = getenv("GLIBC_TUNABLES");
+    if (tunables != NULL && strstr(tunables, "glibc.malloc.") != NULL)
         return;
     if (!is_set("MALLOC_ARENA_MAX"))
         mallopt(M_ARENA_MAX, 1);

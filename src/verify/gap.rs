@@ -411,19 +411,20 @@ fn longest_increasing(values: &[usize]) -> Vec<usize> {
 fn stands_in_parts(message: &Message, shape: &Shape, n_there: impl Fn(u64) -> usize) -> Option<Vec<u64>> {
     // A progress bar that was ended again and again stands there in hundreds of single pieces. The longest parts first are
     // for equal pieces, of which others may have taken the short ones.
-    parts_by(message, shape, &n_there, |ends| ends).or_else(|| parts_by(message, shape, &n_there, |ends| ends.rev()))
+    let n_pieces = message.pieces.len();
+    parts_by(message, shape, &n_there, n_pieces * (n_pieces + 1), |ends| ends)
+        .or_else(|| parts_by(message, shape, &n_there, 4 * n_pieces * n_pieces, |ends| ends.rev()))
 }
 
-/// The parts' lines, when all of them are there, each the first one of an order that is.
+/// The parts' lines, when all of them are there, each the first one of an order that is. `pieces_left`: no more are rendered.
 fn parts_by<I: Iterator<Item = usize>>(
     message: &Message,
     shape: &Shape,
     n_there: &impl Fn(u64) -> usize,
+    mut pieces_left: usize,
     order: impl Fn(RangeInclusive<usize>) -> I,
 ) -> Option<Vec<u64>> {
     let n_pieces = message.pieces.len();
-    // What trying all ends for one part takes, twice: the short ones of a message can't take more.
-    let mut pieces_left = n_pieces * (n_pieces + 1);
     let mut parts: Vec<u64> = Vec::new();
     let mut start = 0;
     while start < n_pieces {

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use crate::harness::{Longshore, PATIENCE, until};
 use crate::verify::{Log, Root};
@@ -85,6 +86,8 @@ struct OpenLine {
 
 const OPEN_SINCE: &str = "2026-11-25T05:00:00.000000001Z";
 
+const ASIDE: &str = "{\"log\":\"aside\\n\",\"stream\":\"stderr\",\"time\":\"2026-11-25T05:00:00.000000002Z\"}\n";
+
 fn piece(digit: &str) -> String {
     digit.repeat(16_384)
 }
@@ -109,9 +112,13 @@ impl OpenLine {
         digits.iter().for_each(|digit| self.log.entry(&piece(digit), "stdout", OPEN_SINCE));
     }
 
-    fn goes_on_and_ends(&self) {
-        self.pieces(&["3"]);
+    fn ends(&self) {
         self.log.entry("end\\n", "stdout", OPEN_SINCE);
+    }
+
+    fn audit(&self) {
+        let audit = self.agent.tell("verify", &[]);
+        assert_eq!(audit.status.code(), Some(0), "{}", String::from_utf8_lossy(&audit.stdout));
     }
 
     /// Puts positions of before these runs back, as if the run had been killed before its commit.
@@ -130,42 +137,52 @@ fn copy_files(from: &Path, to: &Path) {
     assert!(done.success());
 }
 
-/// Its first pieces were read while lines were joined.
+/// A line that was begun is joined to its end, under the settings of before.
 #[test]
 fn a_line_that_is_open_when_entries_are_to_be_kept_loses_nothing() {
     let open = OpenLine::new();
     open.pieces(&["1", "2"]);
     backfill(&open.agent, &["--template", "{log}"]);
     assert_eq!(output(&open.agent), lines(0, 1));
-    open.goes_on_and_ends();
+    open.pieces(&["3"]);
     backfill(&open.agent, &["--format", "docker"]);
-    let entries = [kept(&(piece("1") + &piece("2"))), kept(&piece("3")), kept("end\\n")].concat();
-    assert_eq!(output(&open.agent), lines(0, 1) + &entries);
+    assert_eq!(output(&open.agent), lines(0, 1), "it isn't over yet");
+    open.ends();
+    backfill(&open.agent, &["--format", "docker"]);
+    open.log.raw(ASIDE);
+    backfill(&open.agent, &["--format", "docker"]);
+    let joined = piece("1") + &piece("2") + &piece("3") + "end\n";
+    assert_eq!(output(&open.agent), lines(0, 1) + &joined + ASIDE);
+    open.audit();
 }
 
 /// Other settings after a kill: what is read again is held against the output in both.
 #[test]
 fn a_line_that_is_open_at_a_kill_goes_on_under_other_settings() {
-    let aside = "{\"log\":\"aside\\n\",\"stream\":\"stderr\",\"time\":\"2026-11-25T05:00:00.000000002Z\"}\n";
     let open = OpenLine::new();
     backfill(&open.agent, &["--template", "{log}"]);
     open.pieces(&["1", "2"]);
-    open.log.raw(aside);
+    open.log.raw(ASIDE);
     open.killed_before_its_commit(|agent| backfill(agent, &["--template", "{log}"]));
-    open.goes_on_and_ends();
+    open.pieces(&["3"]);
+    open.ends();
     backfill(&open.agent, &["--format", "docker"]);
-    let entries = [kept(&(piece("1") + &piece("2"))), kept(&piece("3")), kept("end\\n")].concat();
-    assert_eq!(output(&open.agent), lines(0, 1) + "aside\n" + &entries, "joined, then kept");
+    open.log.raw(ASIDE);
+    backfill(&open.agent, &["--format", "docker"]);
+    let joined = piece("1") + &piece("2") + &piece("3") + "end\n";
+    assert_eq!(output(&open.agent), lines(0, 1) + "aside\n" + &joined + ASIDE, "joined, then kept");
+    open.audit();
 
     let open = OpenLine::new();
     backfill(&open.agent, &["--format", "docker"]);
     let first = output(&open.agent);
     open.pieces(&["1", "2"]);
-    open.log.raw(aside);
+    open.log.raw(ASIDE);
     open.killed_before_its_commit(|agent| backfill(agent, &["--format", "docker"]));
-    open.goes_on_and_ends();
+    open.pieces(&["3"]);
+    open.ends();
     backfill(&open.agent, &["--template", "{log}"]);
-    let entries = [kept(&piece("1")), kept(&piece("2")), aside.to_owned()].concat();
+    let entries = [kept(&piece("1")), kept(&piece("2")), ASIDE.to_owned()].concat();
     assert_eq!(output(&open.agent), first + &entries + &piece("3") + "end\n", "kept, then joined");
 }
 
@@ -197,12 +214,16 @@ fn the_older_one_is_found_again_in_its_own_part_when_the_store_is_lost() {
 #[test]
 fn the_older_one_of_which_nothing_is_kept_is_not_written_again_when_the_store_is_lost() {
     let root = Root::new();
-    root.container('a', "web", OLDER).lines(0, 50);
+    let older = root.container('a', "web", OLDER);
+    older.lines(0, 50);
     let newer = root.container('b', "web", NEWER);
     newer.lines(100, 400);
     let agent = Longshore::new(root.path());
     let keeping = ["--limit", "2KB", "--max-files", "3"];
     for (template, n) in [(&[][..], 0), (&["--template", "{log}"], 2)] {
+        let log = fs::File::options().append(true).open(older.path()).expect("open the older log");
+        log.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_000_000))
+            .expect("it ended before the newer began");
         let flags = [template, &keeping].concat();
         backfill(&agent, &flags);
         let kept = output(&agent);
@@ -215,7 +236,7 @@ fn the_older_one_of_which_nothing_is_kept_is_not_written_again_when_the_store_is
             assert_eq!(ledger.matches("ambiguous").count(), n_entries, "{ledger}");
         }
         // What both write from now on is wanted.
-        Log::of(&root, 'a').lines(50 + n, 52 + n);
+        older.lines(50 + n, 52 + n);
         newer.lines(400 + n, 402 + n);
         backfill(&agent, &flags);
         for line in [lines(50 + n, 52 + n), lines(400 + n, 402 + n)].concat().lines() {

@@ -1,4 +1,6 @@
-//! How the process uses its memory. Linux with glibc only, as what it tests (`src/sys/heap.c`).
+//! How the process uses its memory: what `src/sys/heap.c` says to glibc.
+
+#![cfg(target_env = "gnu")]
 
 use std::path::Path;
 

@@ -11,6 +11,8 @@ use crate::checkpoint::{Ladder, Shape};
 #[derive(Default)]
 pub struct OtherShapes {
     all: Vec<(Pipe, Batch)>,
+    /// A line was open before these records: each shape may have made other ones of it.
+    joined: bool,
 }
 
 impl OtherShapes {
@@ -23,6 +25,11 @@ impl OtherShapes {
             }
         }
         others
+    }
+
+    /// Before the pipe takes a line, or ends those that are open.
+    pub fn note_open(&mut self, is_open: bool) {
+        self.joined |= is_open;
     }
 
     /// As [`Pipe::line`], after the pipe itself took it.
@@ -42,13 +49,18 @@ impl OtherShapes {
     /// tell records apart.
     pub fn renderings(&self, n_records: usize, ix: usize) -> Vec<&[u8]> {
         let telling = self.all.iter().filter(|(pipe, _)| pipe.shape().formatter.has_time());
-        telling.filter_map(|(_, batch)| record_of(batch, n_records, ix)).collect()
+        telling.filter_map(|(_, batch)| self.record_of(batch, n_records, ix)).collect()
     }
 
     /// The same record as it would be written now; `None`: as it is.
     pub fn rendering_in(&self, shape: &Arc<Shape>, n_records: usize, ix: usize) -> Option<&[u8]> {
         let (_, batch) = self.all.iter().find(|(pipe, _)| pipe.shape() == shape)?;
-        record_of(batch, n_records, ix)
+        self.record_of(batch, n_records, ix)
+    }
+
+    /// Records have partners when both sides made equally many of the same whole lines.
+    fn record_of<'a>(&self, batch: &'a Batch, n_records: usize, ix: usize) -> Option<&'a [u8]> {
+        (!self.joined && batch.records().count() == n_records).then(|| batch.records().nth(ix))?
     }
 
     /// The first `n_records` were dealt with.
@@ -61,23 +73,22 @@ impl OtherShapes {
 
     pub fn clear(&mut self) {
         self.all.iter_mut().for_each(|(_, batch)| batch.clear());
+        self.joined = false;
     }
 
-    /// Gives the pipe such a shape, from the next record on. What it stood for takes the place of that one.
+    /// Gives the pipe such a shape, from the next record on, if it can have it by now. What it stood for takes the place
+    /// of that one.
     pub fn give(&mut self, pipe: &mut Pipe, shape: &Arc<Shape>) {
+        if !pipe.can_take(shape) {
+            return;
+        }
         match self.all.iter_mut().find(|(other, _)| other.shape() == shape) {
             Some((other, batch)) => {
                 std::mem::swap(pipe, other);
                 pipe.go_on_from(other); // What was not written yet is what that one has not made records of.
                 batch.clear(); // Its records are the ones of before.
             }
-            None if pipe.shape() != shape => pipe.set_shape(shape.clone()),
-            None => {}
+            None => drop(pipe.take_shape(shape)),
         }
     }
-}
-
-/// Records have partners when both sides made equally many of the same lines.
-fn record_of(batch: &Batch, n_records: usize, ix: usize) -> Option<&[u8]> {
-    (batch.records().count() == n_records).then(|| batch.records().nth(ix))?
 }

@@ -100,24 +100,25 @@ impl<O: Os> Container<O> {
 
     #[inline]
     fn render(&mut self, line: &[u8], offset: u64, turn: &mut Turn<'_, O>) -> Flow {
+        if matches!(self.stage, Stage::Replaying { .. }) {
+            return self.render_in_all_shapes(line, offset, turn);
+        }
+        self.pipe.line(line, offset, &mut self.batch, turn.tally)
+    }
+
+    fn render_in_all_shapes(&mut self, line: &[u8], offset: u64, turn: &mut Turn<'_, O>) -> Flow {
+        self.other_shapes.note_open(self.pipe.assembler.has_open_chain());
         let flow = self.pipe.line(line, offset, &mut self.batch, turn.tally);
-        if flow == Flow::Go && matches!(self.stage, Stage::Replaying { .. }) {
+        if flow == Flow::Go {
             self.other_shapes.line(line, offset);
         }
         flow
     }
 
     fn end_open_lines(&mut self, late: LatePieces, turn: &mut Turn<'_, O>) {
+        self.other_shapes.note_open(self.pipe.assembler.has_open_chain());
         self.pipe.end_open_lines(late, &mut self.batch, turn.tally);
         self.other_shapes.end_open_lines(late);
-    }
-
-    /// A decision that no byte repeats.
-    pub(super) fn decide_ends(&mut self, late: LatePieces, turn: &mut Turn<'_, O>) {
-        self.end_open_lines(late, turn);
-        self.sync_next = true; // A power loss must not lead back to before it.
-        self.undecided = true;
-        self.dirty = true;
     }
 
     pub(super) fn note_unparsed(&mut self, turn: &mut Turn<'_, O>) {
@@ -250,7 +251,10 @@ impl<O: Os> Container<O> {
     /// Nothing new came. Lines that no byte will end are ended by decision, and a comparison with the output is over.
     pub(super) fn source_ended(&mut self, turn: &mut Turn<'_, O>) -> Result<(), Trouble> {
         if self.pipe.assembler.has_open_chain() && !self.later && turn.now >= self.moved_at + self.silence() {
-            self.decide_ends(LatePieces::Possible, turn);
+            self.end_open_lines(LatePieces::Possible, turn);
+            self.sync_next = true; // A power loss must not lead back to before the decision: no byte repeats it.
+            self.undecided = true;
+            self.dirty = true;
             self.hold_rest_against_output(turn)?;
         }
         if matches!(self.stage, Stage::Replaying { .. }) && !self.later {

@@ -14,6 +14,7 @@ use crate::config::limits::{SEEK_LINES_MAX, STASH_BYTES_MAX};
 use crate::loss::Reason;
 use crate::sink::Place;
 use crate::sink::align::{Earliest, OutputEnd, Part, Prefer, Repair, line_hash};
+use crate::sink::existing::segments;
 use crate::sink::file::Output;
 use crate::sink::journal::{Began, Note};
 use crate::sys::Os;
@@ -31,7 +32,7 @@ pub(super) struct Seek<'a> {
     pub is_known: bool,
     /// Where they stand in this output among those of others, the latest first.
     pub parts: &'a [Part],
-    /// Retention removed the latest of them.
+    /// All that its log has was in the latest of them, which retention removed.
     pub pruned: bool,
     /// Outputs that hold the lines before it began, the latest first.
     pub former: &'a [Former],
@@ -61,8 +62,7 @@ impl<O: Os> Opening<'_, O> {
         }
         let (sought, has_lines) = self.end_in_parts(turn, &seek)?;
         let Some((part, (found, end, prefer))) = sought else {
-            // What it wrote before another one began was all that its log had, and a dead one has had no more since.
-            return match seek.pruned && !self.container.facts.running {
+            return match seek.pruned {
                 true => self.begin_behind_pruned(turn),
                 false => self.begin_where(turn, seek, has_lines),
             };
@@ -79,7 +79,7 @@ impl<O: Os> Opening<'_, O> {
         }
         self.container.began = seek.began;
         if part.end.is_some() {
-            self.append_behind(turn, source, &owed)?; // Others wrote behind it since.
+            self.append_behind(turn, source, &owed, seek.epochs.last())?; // Others wrote behind it since.
             return Ok(Aligned::Searched);
         }
         let (row, rung) = found_again(self.container, seek.epochs, end.whole, head, &source, owed);
@@ -94,9 +94,13 @@ impl<O: Os> Opening<'_, O> {
         // of others could be taken for ours then.
         let has_times = seek.epochs.iter().all(|epoch| epoch.shape.formatter.has_time());
         let whole = (has_times || seek.parts.is_empty()).then_some(Part::WHOLE);
+        let segments = segments(turn.os, self.output.path(), self.output.place().segment).map_err(Failed::Output)?;
+        let oldest = segments.first().map_or(0, |segment| segment.number);
+        // If all parts are there, and none has a line, lines are those of others.
+        let may_be_ours = seek.parts.is_empty() || seek.parts.iter().any(|part| part.start.segment < oldest);
         for part in seek.parts.iter().chain(&whole) {
             let (found, has) = self.end_in_log(turn, seek, &self.output, *part, &seek.epochs)?;
-            has_lines |= has && (*part != Part::WHOLE || seek.parts.is_empty()); // Else they may all be of others.
+            has_lines |= has && (*part != Part::WHOLE || may_be_ours);
             if let Some(found) = found {
                 return Ok((Some((*part, found)), true));
             }
@@ -179,7 +183,7 @@ impl<O: Os> Opening<'_, O> {
         let source = Source { unfinished, ..first };
         let Found { source, head, owed } = behind.unwrap_or(Found { source, head, owed: Vec::new() });
         let Some(torn) = torn else {
-            self.append_behind(turn, source, &owed)?;
+            self.append_behind(turn, source, &owed, seek.epochs.last())?;
             return Ok(aligned);
         };
         let end = self.output.place();
@@ -197,16 +201,22 @@ impl<O: Os> Opening<'_, O> {
         turn.losses.push(loss);
         self.container.lineage.begin_at_end(turn.os).map_err(Failed::Source)?;
         self.container.began = Some(self.container.standing(turn.os).map_err(Failed::Source)?);
-        self.append_from(turn, Unfinished::default())?;
+        self.append_from(turn, Unfinished::default(), None)?;
         Ok(Aligned::Searched)
     }
 
     /// What is owed, and what the log has from a place on, goes behind all that the output has.
-    fn append_behind(self, turn: &mut Turn<'_, O>, source: Source, owed: &[u8]) -> Result<(), Failed> {
+    fn append_behind(
+        self,
+        turn: &mut Turn<'_, O>,
+        source: Source,
+        owed: &[u8],
+        before: Option<&Epoch>,
+    ) -> Result<(), Failed> {
         let lineage = &mut self.container.lineage;
         lineage.begin_at(turn.os, source.generation_ix, source.offset, source.tail).map_err(Failed::Source)?;
         let Opening { container, at, output, until_ns } = self;
-        Opening { container: &mut *container, at, output, until_ns }.append_from(turn, source.unfinished)?;
+        Opening { container: &mut *container, at, output, until_ns }.append_from(turn, source.unfinished, before)?;
         container.batch.extend_lines(owed);
         Ok(())
     }

@@ -155,8 +155,12 @@ impl Gap {
             by_hash.entry(one.as_ref().map_or(0, |one| one.hash)).or_default().push_back(ix);
         }
         self.pair_equal(&mut missed, &mut extra, &mut by_hash, known, report);
-        for shape in known.shapes_of(self.from_range_ix, to_range_ix) {
+        let shapes: Vec<&Shape> = known.shapes_of(self.from_range_ix, to_range_ix).collect();
+        for shape in shapes.chunks(1) {
             self.pair_decided(&mut missed, &mut extra, shape, report);
+        }
+        if shapes.len() > 1 {
+            self.pair_decided(&mut missed, &mut extra, &shapes, report); // The settings changed within it.
         }
         self.pair_late(&mut missed, &mut extra, known, report);
         pair_altered(&mut missed, &mut extra, known, report);
@@ -221,12 +225,12 @@ impl Gap {
         }
     }
 
-    /// A message that was ended by decision before its late pieces came: it stands there in parts.
+    /// A message that was ended by decision before its late pieces came: it stands there in parts, each in one of `shapes`.
     fn pair_decided(
         &mut self,
         missed: &mut [Option<Missed>],
         extra: &mut [Option<Extra>],
-        shape: &Shape,
+        shapes: &[&Shape],
         report: &mut ContainerReport,
     ) {
         let mut by_hash: HashMap<u64, VecDeque<usize>> = HashMap::new();
@@ -247,7 +251,8 @@ impl Gap {
             let n_of_it = missed[ix..].iter().take_while(|slot| of_it(slot)).count();
             let of_it = &mut missed[ix..ix + n_of_it];
             // Its lines that aren't missed have matched: what max-line-bytes cut off is out before the decision.
-            let mut matched: Vec<u64> = message.lines(shape).iter().map(|line| text_hash(line)).collect();
+            let lines = shapes.first().map(|shape| message.lines(shape)).unwrap_or_default();
+            let mut matched: Vec<u64> = lines.iter().map(|line| text_hash(line)).collect();
             if !of_it.iter().flatten().all(|one| take(&mut matched, one.hash)) {
                 matched.clear(); // Under other settings than these.
             }
@@ -255,7 +260,7 @@ impl Gap {
                 let n_matched = matched.iter().filter(|other| **other == hash).count();
                 n_matched + by_hash.get(&hash).map_or(0, VecDeque::len) + self.pool_extra.count(hash)
             };
-            let Some(mut parts) = stands_in_parts(&message, shape, n_there) else { continue };
+            let Some(mut parts) = stands_in_parts(&message, shapes, n_there) else { continue };
             parts.retain(|hash| !take(&mut matched, *hash));
             // That a filter passes none of its parts is no sign that it ever was in parts.
             if parts.is_empty() {
@@ -408,18 +413,18 @@ fn longest_increasing(values: &[usize]) -> Vec<usize> {
 }
 
 /// The parts' lines, when all of them are there.
-fn stands_in_parts(message: &Message, shape: &Shape, n_there: impl Fn(u64) -> usize) -> Option<Vec<u64>> {
+fn stands_in_parts(message: &Message, shapes: &[&Shape], n_there: impl Fn(u64) -> usize) -> Option<Vec<u64>> {
     // A progress bar that was ended again and again stands there in hundreds of single pieces. The longest parts first are
     // for equal pieces, of which others may have taken the short ones.
-    let n_pieces = message.pieces.len();
-    parts_by(message, shape, &n_there, n_pieces * (n_pieces + 1), |ends| ends)
-        .or_else(|| parts_by(message, shape, &n_there, 4 * n_pieces * n_pieces, |ends| ends.rev()))
+    let (n_pieces, n_shapes) = (message.pieces.len(), shapes.len());
+    parts_by(message, shapes, &n_there, n_shapes * n_pieces * (n_pieces + 1), |ends| ends)
+        .or_else(|| parts_by(message, shapes, &n_there, 4 * n_pieces * n_pieces, |ends| ends.rev()))
 }
 
 /// The parts' lines, when all of them are there, each the first one of an order that is. `pieces_left`: no more are rendered.
 fn parts_by<I: Iterator<Item = usize>>(
     message: &Message,
-    shape: &Shape,
+    shapes: &[&Shape],
     n_there: &impl Fn(u64) -> usize,
     mut pieces_left: usize,
     order: impl Fn(RangeInclusive<usize>) -> I,
@@ -428,7 +433,9 @@ fn parts_by<I: Iterator<Item = usize>>(
     let mut parts: Vec<u64> = Vec::new();
     let mut start = 0;
     while start < n_pieces {
-        start = order(start + 1..=n_pieces).filter(|end| (start, *end) != (0, n_pieces)).find(|end| {
+        let ends = order(start + 1..=n_pieces).filter(|end| (start, *end) != (0, n_pieces));
+        let mut tried = ends.flat_map(|end| shapes.iter().map(move |shape| (end, shape)));
+        (start, _) = tried.find(|(end, shape)| {
             let Some(left) = pieces_left.checked_sub(end - start) else { return false };
             pieces_left = left;
             let n_before = parts.len();
@@ -630,7 +637,7 @@ mod tests {
         let lines = there.iter().flat_map(|pieces| message.lines_of(&shape(), pieces.clone()));
         let there: Vec<u64> = lines.map(|line| text_hash(&line)).collect();
         let n_there = |hash: u64| there.iter().filter(|other| **other == hash).count();
-        stands_in_parts(message, &shape(), n_there).map(|parts| parts.len())
+        stands_in_parts(message, &[&shape()], n_there).map(|parts| parts.len())
     }
 
     #[test]

@@ -184,6 +184,7 @@ fn a_line_that_is_open_at_a_kill_goes_on_under_other_settings() {
     backfill(&open.agent, &["--template", "{log}"]);
     let entries = [kept(&piece("1")), kept(&piece("2")), ASIDE.to_owned()].concat();
     assert_eq!(output(&open.agent), first + &entries + &piece("3") + "end\n", "kept, then joined");
+    open.audit();
 }
 
 /// More lines of the newer one than are searched.

@@ -6,14 +6,15 @@ mod unsynced;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use self::seek::Seek;
 use self::unsynced::note_unsynced;
 use crate::agent::container::{Barrier, Container, OtherShapes, Stage, Trouble, Turn};
-use crate::agent::pipe::Pipe;
+use crate::agent::pipe::{Pipe, joins};
 use crate::assemble::Unfinished;
 use crate::batch::Batch;
-use crate::checkpoint::{Epoch, Ladder, Row, Rung};
+use crate::checkpoint::{Epoch, Ladder, Row, Rung, Shape};
 use crate::loss::{Loss, Reason};
 use crate::sink::Place;
 use crate::sink::align::{Earliest, Offer, Part, Repair, Replay};
@@ -179,17 +180,16 @@ struct Opening<'a, O: Os> {
 impl<O: Os> Opening<'_, O> {
     /// A container that is new to its output: behind what is there.
     fn begin(self, turn: &mut Turn<'_, O>) -> Result<Aligned, Failed> {
-        self.append_from(turn, Unfinished::default(), None)?;
+        self.append_from(turn, Unfinished::default(), &[])?;
         Ok(Aligned::Fresh)
     }
 
-    /// Appends from where the lineage stands, after a first rung that says so. `before`: the settings of open lines.
-    fn append_from(self, turn: &mut Turn<'_, O>, unfinished: Unfinished, before: Option<&Epoch>) -> Result<(), Failed> {
+    /// Appends from where the lineage stands, after a first rung that says so. `epochs`: what open lines began under.
+    fn append_from(self, turn: &mut Turn<'_, O>, unfinished: Unfinished, epochs: &[Epoch]) -> Result<(), Failed> {
         let torn = self.output.ends_torn(turn.os).map_err(Failed::Output)?;
         let container = self.container;
-        let before = before.map_or(&container.shape, |epoch| &epoch.shape);
-        container.pipe = Pipe::new(before.clone(), unfinished, self.until_ns);
-        container.pipe.take_shape(&container.shape);
+        let shape = shape_with(&unfinished, epochs, &container.shape).clone();
+        container.pipe = Pipe::new(shape, unfinished, self.until_ns);
         container.other_shapes = OtherShapes::default();
         container.batch = Batch::default();
         if torn {
@@ -241,7 +241,7 @@ impl<O: Os> Opening<'_, O> {
         }
         let lineage = &mut self.container.lineage;
         lineage.begin_at(turn.os, source.generation_ix, source.offset, source.tail).map_err(Failed::Source)?;
-        self.append_from(turn, source.unfinished, row.ladder.epochs.last())?;
+        self.append_from(turn, source.unfinished, &row.ladder.epochs)?;
         Ok(aligned)
     }
 
@@ -424,7 +424,7 @@ impl<O: Os> Opening<'_, O> {
         Opening { container: &mut *container, at, output, until_ns }.append_from(
             turn,
             source.unfinished,
-            row.ladder.epochs.last(),
+            &row.ladder.epochs,
         )?;
         container.batch.extend_lines(owed);
         Ok(Aligned::Resumed)
@@ -451,7 +451,7 @@ impl<O: Os> Opening<'_, O> {
         }
         let lineage = &mut self.container.lineage;
         lineage.begin_at(turn.os, source.generation_ix, 0, None).map_err(Failed::Source)?;
-        self.append_from(turn, source.unfinished, row.ladder.epochs.last())?;
+        self.append_from(turn, source.unfinished, &row.ladder.epochs)?;
         Ok(if begun { Aligned::Gap } else { Aligned::Resumed })
     }
 
@@ -497,6 +497,7 @@ impl<O: Os> Opening<'_, O> {
         let container = &mut *self.container;
         let lineage = &mut container.lineage;
         lineage.begin_at(turn.os, source.generation_ix, source.offset, source.tail).map_err(Failed::Source)?;
+        let shape = shape_with(&unfinished, &row.ladder.epochs, &shape).clone();
         container.pipe = Pipe::new(shape, unfinished.clone(), self.until_ns);
         container.other_shapes = OtherShapes::beside(&container.pipe, &row.ladder, &container.shape, &unfinished);
         container.batch = Batch::default();
@@ -511,6 +512,14 @@ impl<O: Os> Opening<'_, O> {
         container.stage = Stage::Replaying { output, replay: Box::new(replay) };
         Ok(())
     }
+}
+
+/// The settings to go on with: where entries are kept from now on, open lines are joined to their ends first.
+fn shape_with<'a>(unfinished: &Unfinished, epochs: &'a [Epoch], shape: &'a Arc<Shape>) -> &'a Arc<Shape> {
+    if unfinished.chains.is_empty() || joins(shape) {
+        return shape;
+    }
+    epochs.iter().rev().map(|epoch| &epoch.shape).find(|shape| joins(shape)).unwrap_or(shape)
 }
 
 fn repair(rebooted: bool) -> Repair {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::assemble::{Assembler, Joining, LatePieces, Unfinished};
 use crate::batch::Batch;
 use crate::checkpoint::Shape;
-use crate::decode::{Decoded, Decoder, Entry, Fault, Timestamp};
+use crate::decode::{Decoded, Decoder, Entry, Fault, Stream, Timestamp};
 use crate::filter::Redacted;
 use crate::format::{Formatter, RecordView};
 
@@ -80,11 +80,18 @@ impl Pipe {
     /// Takes the place of another one that took the same lines: its open lines are what is owed.
     pub fn go_on_from(&mut self, other: &Pipe) {
         self.assembler = Assembler::resume(joining(&self.shape), other.assembler.unfinished().clone());
+        (self.until_ns, self.last_time) = (other.until_ns, other.last_time);
+    }
+
+    /// The open lines, as far as they came: what changes in it went through them.
+    pub fn open_lines(&self) -> Vec<(Stream, Timestamp, usize)> {
+        let chains = &self.assembler.unfinished().chains;
+        chains.iter().map(|chain| (chain.stream, chain.time, chain.text.len())).collect()
     }
 
     /// Whether the next record may have this shape: what was joined of a line is no entry that could be kept.
     pub fn can_take(&self, shape: &Shape) -> bool {
-        !self.assembler.has_open_chain() || joining(shape) != Joining::Entries
+        !self.assembler.has_open_chain() || joins(shape)
     }
 
     /// Takes one line, without its newline, that starts at `offset` of its file.
@@ -179,6 +186,11 @@ impl Render<'_> {
         let text = self.shape.redaction.apply(record.text, &mut self.tally.redacted);
         self.shape.formatter.append(&RecordView { text: &text, ..*record }, self.batch.buffer());
     }
+}
+
+/// Whether fragments are joined; otherwise entries are kept, and no line is ever open.
+pub fn joins(shape: &Shape) -> bool {
+    joining(shape) != Joining::Entries
 }
 
 fn joining(shape: &Shape) -> Joining {

@@ -187,6 +187,28 @@ fn a_line_that_is_open_at_a_kill_goes_on_under_other_settings() {
     open.audit();
 }
 
+/// Its first record went out under the settings of before, the rest under others.
+#[test]
+fn a_long_line_goes_on_under_other_settings() {
+    for length in ["48KiB", "32KiB"] {
+        let open = OpenLine::new();
+        open.pieces(&["1", "2", "3", "4"]);
+        backfill(&open.agent, &["--template", "A {log}", "--max-line-bytes", "48KiB"]);
+        open.pieces(&["5", "6", "7"]);
+        open.ends();
+        backfill(&open.agent, &["--template", "B {log}", "--max-line-bytes", length]);
+        let first: String = ["1", "2", "3"].map(piece).concat();
+        let rest: Vec<String> = match length {
+            "48KiB" => vec![["4", "5", "6"].map(piece).concat(), piece("7") + "end"],
+            _ => vec![["4", "5"].map(piece).concat(), ["6", "7"].map(piece).concat(), "end".to_owned()],
+        };
+        let rest: String = rest.iter().map(|text| format!("B {text}\n")).collect();
+        let before = format!("A {}A {first}\n", lines(0, 1));
+        assert_eq!(output(&open.agent), before + &rest);
+        open.audit();
+    }
+}
+
 /// More lines of the newer one than are searched.
 #[test]
 fn the_older_one_is_found_again_in_its_own_part_when_the_store_is_lost() {
@@ -248,4 +270,19 @@ fn the_older_one_of_which_nothing_is_kept_is_not_written_again_when_the_store_is
         fs::remove_dir_all(agent.log_path()).expect("begin anew");
         fs::remove_dir_all(agent.state_dir()).expect("begin anew");
     }
+}
+
+/// What is held against the output in other settings as well is bounded all the same.
+#[test]
+fn until_counts_after_a_change_of_settings() {
+    let root = Root::new();
+    let log = root.container('a', "web", OLDER);
+    log.lines(0, 3);
+    let agent = Longshore::new(root.path());
+    backfill(&agent, &["--template", "{log}"]);
+    log.lines(3, 6);
+    log.entry("late\\n", "stdout", "2026-11-26T00:00:00Z");
+    backfill(&agent, &["--template", "> {log}", "--until", "2026-11-25T23:00:00Z"]);
+    let rest: String = lines(3, 6).lines().map(|line| format!("> {line}\n")).collect();
+    assert_eq!(output(&agent), lines(0, 3) + &rest);
 }

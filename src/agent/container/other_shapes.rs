@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
-use crate::agent::pipe::{Pipe, Tally};
+use crate::agent::pipe::{Flow, Pipe, Tally};
 use crate::assemble::{LatePieces, Unfinished};
 use crate::batch::Batch;
 use crate::checkpoint::{Ladder, Shape};
+use crate::decode::{Stream, Timestamp};
 
 #[derive(Default)]
 pub struct OtherShapes {
     all: Vec<(Pipe, Batch)>,
-    /// A line was open before these records: each shape may have made other ones of it.
+    /// Some of these records came out of a line that was open: each shape may have made other ones of it.
     joined: bool,
 }
 
@@ -27,20 +28,33 @@ impl OtherShapes {
         others
     }
 
-    /// Before the pipe takes a line, or ends those that are open.
-    pub fn note_open(&mut self, is_open: bool) {
-        self.joined |= is_open;
+    /// After the pipe took what these open lines were before.
+    fn note_joined(&mut self, pipe: &Pipe, open_before: &[(Stream, Timestamp, usize)]) {
+        self.joined |= !open_before.is_empty() && pipe.open_lines() != open_before;
     }
 
-    /// As [`Pipe::line`], after the pipe itself took it.
-    pub fn line(&mut self, line: &[u8], offset: u64) {
-        for (pipe, batch) in &mut self.all {
-            pipe.line(line, offset, batch, &mut Tally::default());
+    /// As [`Pipe::line`], by `pipe` and by all others.
+    pub fn line(&mut self, pipe: &mut Pipe, line: &[u8], offset: u64, batch: &mut Batch, tally: &mut Tally) -> Flow {
+        let open = pipe.open_lines();
+        let flow = pipe.line(line, offset, batch, tally);
+        if flow == Flow::Later {
+            return flow;
         }
+        self.note_joined(pipe, &open);
+        for (mut other, mut batch) in std::mem::take(&mut self.all) {
+            let open = other.open_lines();
+            other.line(line, offset, &mut batch, &mut Tally::default());
+            self.note_joined(&other, &open);
+            self.all.push((other, batch));
+        }
+        flow
     }
 
-    pub fn end_open_lines(&mut self, late: LatePieces) {
+    pub fn end_open_lines(&mut self, pipe: &mut Pipe, late: LatePieces, batch: &mut Batch, tally: &mut Tally) {
+        self.joined |= pipe.assembler.has_open_chain();
+        pipe.end_open_lines(late, batch, tally);
         for (pipe, batch) in &mut self.all {
+            self.joined |= pipe.assembler.has_open_chain();
             pipe.end_open_lines(late, batch, &mut Tally::default());
         }
     }

@@ -101,24 +101,13 @@ impl<O: Os> Container<O> {
     #[inline]
     fn render(&mut self, line: &[u8], offset: u64, turn: &mut Turn<'_, O>) -> Flow {
         if matches!(self.stage, Stage::Replaying { .. }) {
-            return self.render_in_all_shapes(line, offset, turn);
+            return self.other_shapes.line(&mut self.pipe, line, offset, &mut self.batch, turn.tally);
         }
         self.pipe.line(line, offset, &mut self.batch, turn.tally)
     }
 
-    fn render_in_all_shapes(&mut self, line: &[u8], offset: u64, turn: &mut Turn<'_, O>) -> Flow {
-        self.other_shapes.note_open(self.pipe.assembler.has_open_chain());
-        let flow = self.pipe.line(line, offset, &mut self.batch, turn.tally);
-        if flow == Flow::Go {
-            self.other_shapes.line(line, offset);
-        }
-        flow
-    }
-
     fn end_open_lines(&mut self, late: LatePieces, turn: &mut Turn<'_, O>) {
-        self.other_shapes.note_open(self.pipe.assembler.has_open_chain());
-        self.pipe.end_open_lines(late, &mut self.batch, turn.tally);
-        self.other_shapes.end_open_lines(late);
+        self.other_shapes.end_open_lines(&mut self.pipe, late, &mut self.batch, turn.tally);
     }
 
     pub(super) fn note_unparsed(&mut self, turn: &mut Turn<'_, O>) {

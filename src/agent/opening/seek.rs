@@ -79,7 +79,7 @@ impl<O: Os> Opening<'_, O> {
         }
         self.container.began = seek.began;
         if part.end.is_some() {
-            self.append_behind(turn, source, &owed, seek.epochs.last())?; // Others wrote behind it since.
+            self.append_behind(turn, source, &owed, &seek.epochs)?; // Others wrote behind it since.
             return Ok(Aligned::Searched);
         }
         let (row, rung) = found_again(self.container, seek.epochs, end.whole, head, &source, owed);
@@ -183,7 +183,7 @@ impl<O: Os> Opening<'_, O> {
         let source = Source { unfinished, ..first };
         let Found { source, head, owed } = behind.unwrap_or(Found { source, head, owed: Vec::new() });
         let Some(torn) = torn else {
-            self.append_behind(turn, source, &owed, seek.epochs.last())?;
+            self.append_behind(turn, source, &owed, &seek.epochs)?;
             return Ok(aligned);
         };
         let end = self.output.place();
@@ -201,7 +201,7 @@ impl<O: Os> Opening<'_, O> {
         turn.losses.push(loss);
         self.container.lineage.begin_at_end(turn.os).map_err(Failed::Source)?;
         self.container.began = Some(self.container.standing(turn.os).map_err(Failed::Source)?);
-        self.append_from(turn, Unfinished::default(), None)?;
+        self.append_from(turn, Unfinished::default(), &[])?;
         Ok(Aligned::Searched)
     }
 
@@ -211,12 +211,12 @@ impl<O: Os> Opening<'_, O> {
         turn: &mut Turn<'_, O>,
         source: Source,
         owed: &[u8],
-        before: Option<&Epoch>,
+        epochs: &[Epoch],
     ) -> Result<(), Failed> {
         let lineage = &mut self.container.lineage;
         lineage.begin_at(turn.os, source.generation_ix, source.offset, source.tail).map_err(Failed::Source)?;
         let Opening { container, at, output, until_ns } = self;
-        Opening { container: &mut *container, at, output, until_ns }.append_from(turn, source.unfinished, before)?;
+        Opening { container: &mut *container, at, output, until_ns }.append_from(turn, source.unfinished, epochs)?;
         container.batch.extend_lines(owed);
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::checkpoint::Shape;
 use crate::verify::gap::{Extra, Gap, Known, Missed, delivered};
-use crate::verify::join::Message;
+use crate::verify::join::{Message, Spot};
 use crate::verify::output::{Actual, Actuals, OutputLine};
 use crate::verify::report::ContainerReport;
 use crate::verify::source::{Event, Messages};
@@ -183,10 +183,19 @@ impl<'a> Comparison<'a> {
 
     /// The output goes on under other settings: what was rendered ahead is rendered again.
     fn take_shape(&mut self, shape_ix: usize) {
-        self.shape_ix = shape_ix;
+        let shape_before = &self.known.shapes[std::mem::replace(&mut self.shape_ix, shape_ix)];
         let shape = &self.known.shapes[shape_ix];
         let old = std::mem::take(&mut self.expected);
         let mut last: Option<Rc<Message>> = None;
+        // Its first records may have gone out before.
+        if let Some(Expected::Line(Missed { message, .. })) = old.front() {
+            let of_it = |one: &&Expected| matches!(one, Expected::Line(other) if Rc::ptr_eq(&other.message, message));
+            let n_left = old.iter().take_while(of_it).count();
+            if let Some(start) = message.begin_of_last(shape_before, n_left) {
+                self.expected.extend(expected(message, message.rendered_behind(shape, start)));
+                last = Some(message.clone());
+            }
+        }
         for one in old {
             let message = match &one {
                 Expected::Line(missed) => missed.message.clone(),
@@ -470,11 +479,13 @@ fn render(message: &Rc<Message>, shape: &Shape) -> Vec<Expected> {
     if message.is_filtered(shape) {
         return vec![Expected::Filtered(message.clone())];
     }
-    let lines = message.rendered(shape, 0..message.pieces.len());
-    lines
-        .into_iter()
-        .map(|(text, spot)| Expected::Line(Missed { message: message.clone(), hash: text_hash(&text), text, spot }))
-        .collect()
+    expected(message, message.rendered(shape, 0..message.pieces.len())).collect()
+}
+
+fn expected(message: &Rc<Message>, lines: Vec<(Vec<u8>, Spot)>) -> impl Iterator<Item = Expected> {
+    let missed =
+        |(text, spot): (Vec<u8>, Spot)| Missed { message: message.clone(), hash: text_hash(&text), text, spot };
+    lines.into_iter().map(missed).map(Expected::Line)
 }
 
 fn bytes_of(expected: &[Expected]) -> usize {

@@ -418,6 +418,7 @@ fn stands_in_parts(message: &Message, shapes: &[&Shape], n_there: impl Fn(u64) -
     // for equal pieces, of which others may have taken the short ones.
     let (n_pieces, n_shapes) = (message.pieces.len(), shapes.len());
     parts_by(message, shapes, &n_there, n_shapes * n_pieces * (n_pieces + 1), |ends| ends)
+        .filter(|parts| !parts.is_empty()) // A filter that drops each piece alone may pass them together.
         .or_else(|| parts_by(message, shapes, &n_there, 4 * n_pieces * n_pieces, |ends| ends.rev()))
 }
 

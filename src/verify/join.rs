@@ -116,15 +116,46 @@ impl Message {
         }
         let bytes_max = shape.max_line_bytes as usize;
         let share = self.share(bytes_max);
-        let mut start = before.map_or(share.start, |before| self.pieces[before].text_end);
+        let start = before.map_or(share.start, |before| self.pieces[before].text_end);
         let is_all = pieces.end == self.pieces.len();
         let end = pieces.end.checked_sub(1).map_or(0, |last| self.pieces[last].text_end);
         let end = if is_all { share.end } else { end };
-        let text = &self.text[start..end.max(start)];
-        if pieces.start > 0 && text.is_empty() {
+        if pieces.start > 0 && start >= end {
             return lines; // The newline of a line that was ended before.
         }
-        for part in parts(text, bytes_max) {
+        self.render_text(shape, start..end.max(start), pieces)
+    }
+
+    /// The lines behind so much of its text, which went out under other settings.
+    pub fn rendered_behind(&self, shape: &Shape, start: usize) -> Vec<(Vec<u8>, Spot)> {
+        let pieces = self.pieces.iter().take_while(|piece| piece.text_end <= start).count()..self.pieces.len();
+        match shape.formatter {
+            Formatter::Docker => self.rendered(shape, pieces),
+            _ => {
+                let end = self.share(shape.max_line_bytes as usize).end;
+                self.render_text(shape, start..end.max(start), pieces)
+            }
+        }
+    }
+
+    /// Where its last `n_left` lines under a shape begin in its text. `None`: all lines are left, or a filter keeps some
+    /// from being counted.
+    pub fn begin_of_last(&self, shape: &Shape, n_left: usize) -> Option<usize> {
+        let n_lines = self.lines(shape).len();
+        let n_before = n_lines.checked_sub(n_left).filter(|n_before| *n_before > 0)?;
+        if shape.formatter == Formatter::Docker {
+            return (n_lines == self.pieces.len()).then(|| self.pieces[n_before - 1].text_end);
+        }
+        let bytes_max = shape.max_line_bytes as usize;
+        let share = self.share(bytes_max);
+        let parts = parts(&self.text[share.clone()], bytes_max);
+        (n_lines == parts.len()).then(|| share.start + parts[..n_before].iter().map(|part| part.len()).sum::<usize>())
+    }
+
+    fn render_text(&self, shape: &Shape, text: Range<usize>, pieces: Range<usize>) -> Vec<(Vec<u8>, Spot)> {
+        let (mut start, bytes_max) = (text.start, shape.max_line_bytes as usize);
+        let mut lines = Vec::new();
+        for part in parts(&self.text[text], bytes_max) {
             let cut = self.pieces[pieces.clone()].iter().find(|piece| piece.text_end > start + bytes_max);
             let spot = cut.map_or(self.last(), |piece| piece.spot);
             start += part.len();

@@ -119,6 +119,26 @@ fn what_is_too_old_goes() {
     assert_eq!(counts(&tidy(&os, aged(2.5))), [0; 5], "nothing goes before what is older by number");
 }
 
+/// Numbers that no file has before the first one kept are nobody's.
+#[test]
+fn what_goes_is_noted_up_to_what_is_kept() {
+    let ten: &[u8] = b"123456789\n";
+    let files = ["web.log.1", "web.log.2", "web.log.5", "web.log.6", "web.log"].map(|name| (name, ten));
+    let noted = |chore: Chore| {
+        let os = disk(&files);
+        os.engine_mkdir("/out/.longshore").unwrap();
+        chore.run(&os, &Pruned::new(Path::new("/out")));
+        crate::sink::pruned::load(&os, Path::new("/out")).unwrap()["web.log"]
+    };
+    let plain = || keep(Form::Plain);
+    let output = |retention| Chore::Output(WEB.into(), retention);
+    assert_eq!(noted(output(plain())), 0);
+    assert_eq!(noted(output(Retention { files_max: Some(2), ..plain() })), 4);
+    assert_eq!(noted(output(Retention { files_max: Some(0), ..plain() })), 6);
+    assert_eq!(noted(output(Retention { age_max: Some(Duration::from_secs(3600 * 7 / 2)), ..plain() })), 4);
+    assert_eq!(noted(Chore::All { outputs: vec![(WEB.into(), plain())], total_max: Some(30) }), 4);
+}
+
 fn all(os: &SimOs, current: &[&str], total_max: Option<u64>) -> Tidied {
     let outputs = current.iter().map(|current| (PathBuf::from(format!("/out/{current}")), keep(Form::Plain)));
     Chore::All { outputs: outputs.collect(), total_max }.run(os, &unnoted())

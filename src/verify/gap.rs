@@ -646,7 +646,7 @@ mod tests {
         let abcd = message("abcd");
         assert_eq!(found(&abcd, &[0..1, 1..3, 3..4]), Some(3));
         assert_eq!(found(&abcd, &[0..1, 1..3]), None, "its end is missing");
-        assert_eq!(found(&abcd, &[0..4]), None, "whole is not in parts");
+        assert_eq!(found(&abcd, std::slice::from_ref(&(0..4))), None, "whole is not in parts");
         let equal = message("aaaa");
         assert_eq!(found(&equal, &[0..1, 0..3]), Some(2));
         assert_eq!(found(&equal, &[0..2, 0..2, 0..1]), Some(2), "one piece of another message is there, too");

@@ -89,6 +89,11 @@ impl Pipe {
         chains.iter().map(|chain| (chain.stream, chain.time, chain.text.len())).collect()
     }
 
+    /// Whether both make the same records of the same lines, whatever they look like.
+    pub fn joins_as(&self, other: &Pipe) -> bool {
+        joining(&self.shape) == joining(&other.shape)
+    }
+
     /// Whether the next record may have this shape: what was joined of a line is no entry that could be kept.
     pub fn can_take(&self, shape: &Shape) -> bool {
         !self.assembler.has_open_chain() || joins(shape)

@@ -23,7 +23,7 @@ use crate::telemetry::{Counters, LostReason, ParseReason, RotationKind};
 const FIXED_SEEDS: u64 = 64;
 const ACTS: u64 = 40;
 /// Seeds that failed once.
-const FOUND: [u64; 71] = [
+const FOUND: [u64; 73] = [
     13_079_277_033_364_670_320,
     2_244_759_104_436_294_378,
     7_010_985_762_993_229_099,
@@ -95,9 +95,11 @@ const FOUND: [u64; 71] = [
     12_869_032_447_908_000_043,
     12_828_022_487_009_145_977,
     9_402_493_259_284_425_184,
+    16_457_147_092_858_013_808,
+    8_754_439_504_295_776_815,
 ];
 /// Those of worlds whose settings change while the agent runs.
-const FOUND_RELOADS: [u64; 16] = [
+const FOUND_RELOADS: [u64; 18] = [
     9_950_790_257_818_754_205,
     7_948_609_286_801_037_824,
     1_890_837_979_355_127_749,
@@ -114,6 +116,8 @@ const FOUND_RELOADS: [u64; 16] = [
     2_406_485_335_973_037_143,
     9_579_540_754_105_421_937,
     16_011_773_298_958_260_118,
+    4_088_309_418_738_041_952,
+    17_795_562_548_693_744_453,
 ];
 
 /// What each kind of trouble the fixed seeds must have met at least once.

@@ -67,6 +67,11 @@ impl Pipe {
         &self.shape
     }
 
+    /// The settings that the next record gets of those that are wanted: its own, while it can't take them.
+    pub fn next_shape<'a>(&'a self, wanted: &'a Arc<Shape>) -> &'a Arc<Shape> {
+        if self.can_take(wanted) { wanted } else { &self.shape }
+    }
+
     /// From the next record on; false: not yet.
     pub fn take_shape(&mut self, shape: &Arc<Shape>) -> bool {
         let can = self.can_take(shape);

@@ -133,7 +133,7 @@ impl Message {
             Formatter::Docker => self.rendered(shape, pieces),
             _ => {
                 let end = self.share(shape.max_line_bytes as usize).end;
-                self.render_text(shape, start..end.max(start), pieces)
+                if start < end { self.render_text(shape, start..end, pieces) } else { Vec::new() }
             }
         }
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{Longshore, PATIENCE, n_lines, until};
 use crate::hostile::peak_memory;
 use crate::state::{import, parsed};
-use crate::verify::{Root, Verdict, backfill, time};
+use crate::verify::{Log, Root, Verdict, backfill, time};
 
 /// As `docker rename` does.
 pub fn rename(root: &Root, digit: char, from: &str, to: &str) {
@@ -61,14 +61,20 @@ fn a_container_that_was_renamed_is_compared_over_both_outputs() {
     }
 }
 
-#[test]
-fn a_gap_that_the_ledger_explains_is_named_with_its_reason() {
+/// A container that wrote 20 lines, its agent, and its output.
+fn twenty_lines_delivered() -> (Root, Log, Longshore, PathBuf) {
     let root = Root::new();
     let log = root.container('a', "web", "2026-11-25T00:00:00Z");
     log.lines(0, 20);
     let agent = Longshore::new(root.path());
     backfill(&agent, &[]);
     let output = agent.log_path().join("web/web.log");
+    (root, log, agent, output)
+}
+
+#[test]
+fn a_gap_that_the_ledger_explains_is_named_with_its_reason() {
+    let (_root, _, agent, output) = twenty_lines_delivered();
     let whole = lines_of(&output);
     fs::write(&output, [whole[..7].concat(), whole[9..].concat()].concat()).expect("remove two lines");
     let verdict = Verdict::of(&agent, "web");
@@ -308,12 +314,7 @@ fn a_line_without_an_end_is_audited_in_flat_memory() {
 
 #[test]
 fn what_the_ledger_says_of_foreign_output_excuses_no_more_of_it() {
-    let root = Root::new();
-    let log = root.container('a', "web", "2026-11-25T00:00:00Z");
-    log.lines(0, 20);
-    let agent = Longshore::new(root.path());
-    backfill(&agent, &[]);
-    let output = agent.log_path().join("web/web.log");
+    let (_root, log, agent, output) = twenty_lines_delivered();
     let append = |text: &str| {
         let whole = [fs::read(&output).expect("read the output"), text.into()].concat();
         fs::write(&output, whole).expect("append");

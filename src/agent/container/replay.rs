@@ -24,7 +24,7 @@ impl<O: Os> Container<O> {
         let mut n_there = 0;
         let mut n_passed = 0;
         let mut result = Ok(None);
-        let fresh_shape = if self.pipe.can_take(&self.shape) { &self.shape } else { self.pipe.shape() };
+        let fresh_shape = self.pipe.next_shape(&self.shape);
         let has_ended = replay.note_open(self.pipe.assembler.unfinished().chains.len());
         for (ix, record) in self.batch.records().enumerate() {
             let others = self.other_shapes.renderings(n_records, ix);
@@ -75,8 +75,7 @@ impl<O: Os> Container<O> {
         let n_records = self.batch.records().count();
         let fresh = |ix: usize| match ix {
             0 if already > 0 => None,
-            _ if !self.pipe.can_take(&self.shape) => None,
-            ix => self.other_shapes.rendering_in(&self.shape, n_records, ix),
+            ix => self.other_shapes.rendering_in(self.pipe.next_shape(&self.shape), n_records, ix),
         };
         if (0..n_records).any(|ix| fresh(ix).is_some()) {
             let mut batch = Batch::default();

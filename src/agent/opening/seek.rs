@@ -94,10 +94,13 @@ impl<O: Os> Opening<'_, O> {
         // of others could be taken for ours then.
         let has_times = seek.epochs.iter().all(|epoch| epoch.shape.formatter.has_time());
         let whole = (has_times || seek.parts.is_empty()).then_some(Part::WHOLE);
-        let segments = segments(turn.os, self.output.path(), self.output.place().segment).map_err(Failed::Output)?;
-        let oldest = segments.first().map_or(0, |segment| segment.number);
         // If all parts are there, and none has a line, lines are those of others.
-        let may_be_ours = seek.parts.is_empty() || seek.parts.iter().any(|part| part.start.segment < oldest);
+        let may_be_ours = seek.parts.is_empty() || {
+            let segments =
+                segments(turn.os, self.output.path(), self.output.place().segment).map_err(Failed::Output)?;
+            let oldest = segments.first().map_or(0, |segment| segment.number);
+            seek.parts.iter().any(|part| part.start.segment < oldest)
+        };
         for part in seek.parts.iter().chain(&whole) {
             let (found, has) = self.end_in_log(turn, seek, &self.output, *part, &seek.epochs)?;
             has_lines |= has && (*part != Part::WHOLE || may_be_ours);

@@ -1,4 +1,5 @@
-//! Notes by which compiler the binary was built, for `longshore_build_info`, and links how it uses its heap into it.
+//! Notes by which compiler the binary was built, for `longshore_build_info`, links how it uses its heap into it, and says
+//! how it is linked.
 
 #![allow(clippy::disallowed_methods, reason = "cargo tells a build script by its environment")]
 
@@ -14,4 +15,25 @@ fn main() {
     for object in cc::Build::new().file("src/sys/heap.c").compile_intermediates() {
         println!("cargo:rustc-link-arg-bins={}", object.display());
     }
+    if runs_where_it_is_built() && glibc().is_some_and(|version| version >= RELATIVE_RELOCATIONS) {
+        println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
+}
+
+/// From this version on glibc takes the packed form of relocations, which is 0.3 MB smaller (its NEWS, 2.36). Linkers that
+/// don't know it leave it out with a warning.
+const RELATIVE_RELOCATIONS: (u32, u32) = (2, 36);
+
+fn runs_where_it_is_built() -> bool {
+    std::env::var_os("TARGET") == std::env::var_os("HOST")
+}
+
+/// None: another C library, or nobody says.
+fn glibc() -> Option<(u32, u32)> {
+    if std::env::var_os("CARGO_CFG_TARGET_ENV")? != "gnu" || std::env::var_os("CARGO_CFG_TARGET_OS")? != "linux" {
+        return None;
+    }
+    let told = std::process::Command::new("getconf").arg("GNU_LIBC_VERSION").output().ok()?;
+    let (major, minor) = std::str::from_utf8(&told.stdout).ok()?.trim().strip_prefix("glibc ")?.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }

@@ -2,6 +2,9 @@
 //!
 //! The modules in the order the data takes:
 
+/// One line into one entry, and a record into bytes: a package of its own, for it is compiled for speed.
+pub use longshore_line::{decode, format};
+
 /// The loop that drives it all.
 pub mod agent;
 /// Fragments into records.
@@ -14,14 +17,10 @@ pub mod checkpoint;
 pub mod cli;
 /// What will be done: resolved and validated, with every bound and its reason.
 pub mod config;
-/// One line into one entry.
-pub mod decode;
 /// Which logs exist, and whose they are.
 pub mod discover;
 /// Which records pass.
 pub mod filter;
-/// A record into bytes.
-pub mod format;
 /// Sinks beside the files, each with a reader and a memory of its own.
 pub mod forward;
 /// What could not be delivered.

@@ -108,7 +108,8 @@ impl Pipe {
     pub fn line(&mut self, line: &[u8], offset: u64, batch: &mut Batch, tally: &mut Tally) -> Flow {
         tally.lines += 1;
         tally.bytes += line.len() as u64 + 1;
-        match self.decoder.decode(line) {
+        // By reference: an entry is not copied for each line.
+        match &self.decoder.decode(line) {
             Decoded::Entry(entry) => {
                 if self.until_ns.is_some_and(|until| entry.time.unix_ns() >= until) {
                     tally.lines -= 1;
@@ -117,7 +118,7 @@ impl Pipe {
                 }
                 let render = Render { shape: &self.shape, batch, tally };
                 self.last_time = Some(entry.time);
-                push(&mut self.assembler, &entry, render);
+                push(&mut self.assembler, entry, render);
                 self.count_joined(tally);
             }
             Decoded::Malformed(_) => self.pieces(line, offset, batch, tally),

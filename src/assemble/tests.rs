@@ -17,7 +17,7 @@ fn push(assembler: &mut Assembler, (stream, second, text): (Stream, u8, &[u8]), 
     let (text, ends_line) = text.strip_suffix(b"\n").map_or((text, false), |text| (text, true));
     let entry = Entry { stream, time: time(second), text, ends_line, raw_bytes, attrs: None, line: b"the source line" };
     assembler.push(&entry, &mut |record| {
-        let second = record.time.as_str()[17..19].parse().expect("two digits");
+        let second = record.time.to_string()[17..19].parse().expect("two digits");
         records.push((second, record.text.to_vec()));
     });
 }

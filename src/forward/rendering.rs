@@ -120,7 +120,7 @@ impl Rendering {
                 Piece::Parts(parts, quoting) => match parts.as_slice() {
                     [Part::Time] => {
                         quote(*quoting, out);
-                        out.extend_from_slice(record.time.as_bytes());
+                        record.time.append_to(out);
                         quote(*quoting, out);
                     }
                     [Part::Log] => append_value(*quoting, record.text, out),

@@ -99,14 +99,12 @@ fn time(text: &str) -> Option<Timestamp> {
 
 /// How often `\ufffd` stands in a JSON string.
 fn n_replaced(json: &str) -> usize {
-    let mut bytes = json.bytes().enumerate();
+    let mut rest = json.as_bytes();
     let mut n = 0;
-    while let Some((at, byte)) = bytes.next() {
-        if byte == b'\\' {
-            let escaped = json.as_bytes().get(at + 1..at + 6).unwrap_or_default();
-            n += usize::from(escaped.eq_ignore_ascii_case(b"ufffd"));
-            bytes.next(); // What is escaped can't begin an escape.
-        }
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let escaped = &rest[at + 1..];
+        n += usize::from(escaped.get(..5).is_some_and(|escaped| escaped.eq_ignore_ascii_case(b"ufffd")));
+        rest = escaped.get(1..).unwrap_or_default(); // What is escaped can't begin an escape.
     }
     n
 }

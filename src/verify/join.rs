@@ -20,6 +20,9 @@ const PIECE_RAW_BYTES: usize = 16_384;
 const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
 const _: () = assert!(TEXT_BYTES_MAX > MAX_LINE_BYTES_MAX, "a message has a whole record of each length");
 
+/// Room for what a layout adds to a text, most of the time: its time, a name.
+const LAYOUT_BYTES: usize = 64;
+
 /// Where an entry's line stands in the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Spot {
@@ -161,9 +164,13 @@ impl Message {
             start += part.len();
             if shape.filter.passes(self.stream, part) {
                 let text = shape.redaction.apply(part, &mut Redacted::default());
-                let mut out = Vec::new();
+                let mut out = Vec::with_capacity(text.len() + LAYOUT_BYTES);
                 shape.formatter.append(&self.view(&text), &mut out);
-                lines.extend(out.split_inclusive(|byte| *byte == b'\n').map(|line| (line.to_vec(), spot)));
+                match memchr::memchr(b'\n', &out) {
+                    // Nearly all of them are one line.
+                    Some(at) if at + 1 == out.len() => lines.push((out, spot)),
+                    _ => lines.extend(out.split_inclusive(|byte| *byte == b'\n').map(|line| (line.to_vec(), spot))),
+                }
             }
         }
         lines

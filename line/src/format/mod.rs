@@ -8,7 +8,7 @@ use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use json::{append_string, append_text};
+pub use json::{append_string, append_text};
 pub use metadata::{Metadata, VALUE_BYTES_MAX};
 pub use template::{Part, Tag, Template, TemplateError};
 
@@ -72,12 +72,14 @@ fn append_part(part: &Part, record: &RecordView<'_>, out: &mut Vec<u8>) {
     match part {
         Part::Literal(bytes) => out.extend_from_slice(bytes),
         Part::Log => out.extend_from_slice(record.text),
-        Part::Time => out.extend_from_slice(record.time.as_bytes()),
+        Part::Time => record.time.append_to(out),
         Part::Timestamp => append_unix_time(record.time, out),
         Part::Stream => out.extend_from_slice(record.stream.name().as_bytes()),
     }
 }
 
+// Out of the loop over a template's parts, or it is worked out for each record ahead of it.
+#[inline(never)]
 fn append_unix_time(time: Timestamp, out: &mut Vec<u8>) {
     let (seconds, ns) = (time.unix_seconds(), time.subsecond_ns());
     // Seconds are rounded down and the fraction counts up: before 1970 both turn round.

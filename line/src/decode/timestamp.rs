@@ -4,10 +4,20 @@
 use std::{borrow::Cow, fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use wide::u8x16;
 
 /// Nanosecond UTC time in years 0001 to 9999, as `2026-11-25T16:09:50.123456789Z`. Ordered by time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Timestamp([u8; Timestamp::BYTES]); // always digits within their calendar ranges
+pub struct Timestamp {
+    // Digits within their calendar ranges: the first and the last 16 of the 30 bytes. A time is copied several times a
+    // line; two vectors a copy, and none that reads what two stores wrote, which a processor has to wait for.
+    head: [u8; VECTOR_BYTES],
+    tail: [u8; VECTOR_BYTES],
+}
+
+const VECTOR_BYTES: usize = 16;
+/// Where [`Timestamp::tail`] begins.
+const TAIL: usize = Timestamp::BYTES - VECTOR_BYTES;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TimestampError {
@@ -27,7 +37,8 @@ const UNIX_SECONDS_MAX: i64 = 253_402_300_799;
 
 /// Lowest and highest byte of each place; two equal ones are punctuation.
 const LOWEST: &[u8; Timestamp::BYTES] = b"0000-00-00T00:00:00.000000000Z";
-const HIGHEST: &[u8; Timestamp::BYTES] = b"9999-19-39T29:59:59.999999999Z";
+const HIGHEST: &[u8; Timestamp::BYTES] = b"9999-99-99T99:99:99.999999999Z";
+const LONG_ENOUGH: &str = "a time has 30 bytes";
 
 impl Timestamp {
     pub const BYTES: usize = 30;
@@ -35,18 +46,32 @@ impl Timestamp {
     /// Any RFC 3339 time, with an offset or `Z`; a leap second (`:60`) is refused, since Docker never writes one.
     #[inline]
     pub fn parse(text: &[u8]) -> Result<Timestamp, TimestampError> {
-        match pad(text) {
-            Some(padded) => checked(padded),
-            None => parse_other(text),
+        match text.as_array() {
+            Some(whole) if is_layout(whole) => checked(whole),
+            _ => parse_shorter(text),
         }
     }
 
-    pub fn as_bytes(&self) -> &[u8; Timestamp::BYTES] {
-        &self.0
+    /// As text: `2026-11-25T16:09:50.123456789Z`.
+    pub fn bytes(&self) -> [u8; Timestamp::BYTES] {
+        let mut bytes = *LOWEST;
+        bytes[..VECTOR_BYTES].copy_from_slice(&self.head);
+        bytes[TAIL..].copy_from_slice(&self.tail);
+        bytes
     }
 
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("a timestamp is ASCII")
+    /// The bytes again, without their detour.
+    #[inline]
+    pub fn append_to(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head[..TAIL]);
+        out.extend_from_slice(&self.tail);
+    }
+
+    /// `bytes` are a time.
+    #[inline]
+    fn from_bytes(bytes: &[u8; Timestamp::BYTES]) -> Timestamp {
+        let [head, tail] = halves(bytes);
+        Timestamp { head, tail }
     }
 
     /// Nanoseconds since 1970; negative before.
@@ -93,50 +118,59 @@ impl Timestamp {
         write_digits(&mut bytes[14..16], second / 60 % 60);
         write_digits(&mut bytes[17..19], second % 60);
         write_digits(&mut bytes[20..29], unix_ns.rem_euclid(NS_PER_SECOND) as i64);
-        Ok(Timestamp(bytes))
+        Ok(Timestamp::from_bytes(&bytes))
     }
 
     fn number(&self, place: std::ops::Range<usize>) -> i64 {
-        self.0[place].iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'))
+        self.bytes()[place].iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'))
+    }
+}
+
+/// One time of ten: Docker cuts the zeros at the end.
+#[inline(never)]
+fn parse_shorter(text: &[u8]) -> Result<Timestamp, TimestampError> {
+    match pad(text) {
+        Some(padded) if is_layout(&padded) => checked(&padded),
+        _ => parse_other(text),
     }
 }
 
 /// Docker's layout with its cut zeros put back, or None: another layout.
-#[inline]
 fn pad(text: &[u8]) -> Option<[u8; Timestamp::BYTES]> {
-    let padded = if let Ok(whole) = <[u8; Timestamp::BYTES]>::try_from(text) {
-        whole
-    } else {
-        let (second, rest) = text.split_at_checked(19)?;
-        let fraction = match rest {
-            b"Z" => &[],
-            [b'.', fraction @ .., b'Z'] if (1..9).contains(&fraction.len()) => fraction,
-            _ => return None,
-        };
-        let mut padded = *LOWEST;
-        padded[..19].copy_from_slice(second);
-        padded[20..20 + fraction.len()].copy_from_slice(fraction);
-        padded
+    let (second, rest) = text.split_at_checked(19)?;
+    let fraction = match rest {
+        b"Z" => &[],
+        [b'.', fraction @ .., b'Z'] if (1..9).contains(&fraction.len()) => fraction,
+        _ => return None,
     };
-    // No early exit, so that the compiler compares all places at once.
-    let mut is_layout = true;
-    for place in 0..Timestamp::BYTES {
-        let (byte, highest) = (padded[place], HIGHEST[place]);
-        let highest = if highest.is_ascii_digit() { b'9' } else { highest };
-        is_layout &= byte >= LOWEST[place] && byte <= highest;
-    }
-    is_layout.then_some(padded)
+    let mut padded = *LOWEST;
+    padded[..19].copy_from_slice(second);
+    padded[20..20 + fraction.len()].copy_from_slice(fraction);
+    Some(padded)
 }
 
-/// `padded` has digits where digits belong; are they a time?
+/// Digits where digits belong, and the marks between them.
 #[inline]
-fn checked(padded: [u8; Timestamp::BYTES]) -> Result<Timestamp, TimestampError> {
+fn is_layout(padded: &[u8; Timestamp::BYTES]) -> bool {
+    // As vectors: whether a compiler makes such of a loop over the bytes depends on its level.
+    let [bytes, lowest, highest] = [padded, LOWEST, HIGHEST].map(|bytes| halves(bytes).map(u8x16::new));
+    let fits = |half: usize| bytes[half].simd_ge(lowest[half]) & bytes[half].simd_le(highest[half]);
+    (fits(0) & fits(1)).to_bitmask() == 0xffff
+}
+
+/// `padded` has digits where digits belong; are they a time? By reference: read where it stands, and copied once.
+#[inline]
+fn checked(padded: &[u8; Timestamp::BYTES]) -> Result<Timestamp, TimestampError> {
     let two = |place: usize| (padded[place] - b'0') * 10 + (padded[place + 1] - b'0');
     let (month, day) = (two(5), two(8));
     let is_time = two(11) < 24 && two(14) < 60 && two(17) < 60;
     // Every month has a 28th: the lengths matter on few days only.
     let is_date = (1..=12).contains(&month) && (1..=28).contains(&day) || is_late_day(two(0), two(2), month, day);
-    if is_time && is_date && (two(0) | two(2)) != 0 { Ok(Timestamp(padded)) } else { Err(TimestampError::Range) }
+    if is_time && is_date && (two(0) | two(2)) != 0 {
+        Ok(Timestamp::from_bytes(padded))
+    } else {
+        Err(TimestampError::Range)
+    }
 }
 
 fn is_late_day(century: u8, year: u8, month: u8, day: u8) -> bool {
@@ -171,6 +205,16 @@ fn parse_other(text: &[u8]) -> Result<Timestamp, TimestampError> {
     Timestamp::from_unix_ns(time.as_nanosecond())
 }
 
+/// The first and the last bytes; they overlap.
+#[inline]
+fn halves(bytes: &[u8; Timestamp::BYTES]) -> [[u8; VECTOR_BYTES]; 2] {
+    [*bytes.first_chunk().expect(LONG_ENOUGH), *bytes.last_chunk().expect(LONG_ENOUGH)]
+}
+
+fn text(bytes: &[u8; Timestamp::BYTES]) -> &str {
+    std::str::from_utf8(bytes).expect("a time is ASCII")
+}
+
 fn write_digits(place: &mut [u8], mut number: i64) {
     for digit in place.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
@@ -180,13 +224,13 @@ fn write_digits(place: &mut [u8], mut number: i64) {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(text(&self.bytes()))
     }
 }
 
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(text(&self.bytes()))
     }
 }
 
@@ -201,7 +245,7 @@ impl FromStr for Timestamp {
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
-            serializer.serialize_str(self.as_str())
+            serializer.serialize_str(text(&self.bytes()))
         } else {
             serializer.serialize_i128(self.unix_ns())
         }

@@ -1,5 +1,7 @@
 //! One JSON object a line. Fields that differ come first, in the order people read them.
 
+use wide::u8x16;
+
 use super::{Metadata, RecordView, metadata::clean};
 
 /// `,"name":"web","id":"…"` and so on, for every record of a container.
@@ -25,7 +27,7 @@ pub(super) fn constants(metadata: &Metadata) -> Vec<u8> {
 /// Ends without a newline.
 pub(super) fn append(record: &RecordView<'_>, constants: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"time\":\"");
-    out.extend_from_slice(record.time.as_bytes());
+    record.time.append_to(out);
     out.extend_from_slice(b"\",\"stream\":\"");
     out.extend_from_slice(record.stream.name().as_bytes());
     out.extend_from_slice(b"\",\"log\":");
@@ -39,11 +41,8 @@ pub(super) fn append(record: &RecordView<'_>, constants: &[u8], out: &mut Vec<u8
     out.push(b'}');
 }
 
-/// Looked at so many bytes at a time for what must be escaped.
-const CHUNK_BYTES: usize = 32;
-
 /// Bytes that are no text become U+FFFD.
-pub(crate) fn append_text(text: &[u8], out: &mut Vec<u8>) {
+pub fn append_text(text: &[u8], out: &mut Vec<u8>) {
     match simdutf8::basic::from_utf8(text) {
         Ok(text) => append_string(text, out),
         Err(_) => append_string(&String::from_utf8_lossy(text), out),
@@ -51,27 +50,37 @@ pub(crate) fn append_text(text: &[u8], out: &mut Vec<u8>) {
 }
 
 /// As serde_json writes it.
-pub(crate) fn append_string(text: &str, out: &mut Vec<u8>) {
+pub fn append_string(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
     out.push(b'"');
     let mut copied = 0;
-    for (chunk_ix, chunk) in bytes.chunks(CHUNK_BYTES).enumerate() {
-        // No early exit, so that the compiler looks at many bytes at once.
-        let is_plain = |is_plain, byte: &u8| is_plain & (*byte >= 0x20 && *byte != b'"' && *byte != b'\\');
-        if chunk.iter().fold(true, is_plain) {
-            continue;
-        }
-        for (ix, byte) in chunk.iter().enumerate().map(|(ix, byte)| (chunk_ix * CHUNK_BYTES + ix, *byte)) {
-            if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-                continue;
-            }
+    let (whole, rest) = bytes.as_chunks::<LANES>();
+    let mut padded = [b' '; LANES];
+    padded[..rest.len()].copy_from_slice(rest);
+    for (chunk_ix, chunk) in whole.iter().chain([&padded]).enumerate() {
+        let mut escaped = escaped_places(chunk);
+        while escaped != 0 {
+            let ix = chunk_ix * LANES + escaped.trailing_zeros() as usize;
+            escaped &= escaped - 1;
             out.extend_from_slice(&bytes[copied..ix]);
-            append_escape(byte, out);
+            append_escape(bytes[ix], out);
             copied = ix + 1;
         }
     }
     out.extend_from_slice(&bytes[copied..]);
     out.push(b'"');
+}
+
+/// Looked at so many bytes at a time for what must be escaped.
+const LANES: usize = 16;
+
+/// A bit for each byte that can't stand for itself in a JSON string.
+#[inline]
+fn escaped_places(chunk: &[u8; LANES]) -> u32 {
+    let bytes = u8x16::new(*chunk);
+    let is_escaped =
+        bytes.simd_le(u8x16::splat(0x1f)) | bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\'));
+    is_escaped.to_bitmask()
 }
 
 fn append_escape(byte: u8, out: &mut Vec<u8>) {

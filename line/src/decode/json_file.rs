@@ -240,25 +240,47 @@ const HIGH: u8 = 0x80;
 /// Which kinds of byte occur. Looks at every byte, and has no branch on what it sees.
 #[inline]
 fn kinds(text: &[u8]) -> u8 {
-    const LANES: usize = 16;
-    let (mut control, mut special, mut any) = (u8x16::ZERO, u8x16::ZERO, u8x16::ZERO);
-    let mut add = |bytes: &[u8; LANES]| {
-        let bytes = u8x16::new(*bytes);
-        control |= bytes.simd_le(u8x16::splat(0x1f));
-        special |= bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\'));
-        any |= bytes;
-    };
-    let (whole, _) = text.as_chunks::<LANES>();
-    whole.iter().for_each(&mut add);
+    let mut seen = Seen { lowest: u8x16::MAX, special: u8x16::ZERO, any: u8x16::ZERO };
+    // Four vectors a turn: the compiler is not asked to unroll loops.
+    let (blocks, rest) = text.as_chunks::<{ 4 * LANES }>();
+    for block in blocks {
+        let (vectors, _) = block.as_chunks::<LANES>();
+        seen.add(&vectors[0]);
+        seen.add(&vectors[1]);
+        seen.add(&vectors[2]);
+        seen.add(&vectors[3]);
+    }
+    rest.as_chunks::<LANES>().0.iter().for_each(|vector| seen.add(vector));
     if let Some(last) = text.last_chunk::<LANES>() {
-        add(last); // overlaps: seeing a byte twice does no harm
+        seen.add(last); // overlaps: seeing a byte twice does no harm
     } else {
         let mut padded = [b' '; LANES];
         padded[..text.len()].copy_from_slice(text);
-        add(&padded);
+        seen.add(&padded);
     }
     let flag = |lanes: u8x16, kind: u8| if lanes.to_bitmask() == 0 { 0 } else { kind };
-    flag(control, CONTROL) | flag(special, QUOTE_OR_BACKSLASH) | flag(any, HIGH)
+    let control = seen.lowest.simd_le(u8x16::splat(0x1f));
+    flag(control, CONTROL) | flag(seen.special, QUOTE_OR_BACKSLASH) | flag(seen.any, HIGH)
+}
+
+const LANES: usize = 16;
+
+/// Of each lane.
+struct Seen {
+    lowest: u8x16,
+    special: u8x16,
+    /// All of them or-ed.
+    any: u8x16,
+}
+
+impl Seen {
+    #[inline(always)]
+    fn add(&mut self, bytes: &[u8; LANES]) {
+        let bytes = u8x16::new(*bytes);
+        self.lowest = self.lowest.min(bytes);
+        self.special |= bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\'));
+        self.any |= bytes;
+    }
 }
 
 /// What is copied at once, also when fewer bytes are wanted: what is too much is overwritten by what comes next.

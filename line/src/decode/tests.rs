@@ -49,7 +49,7 @@ fn show_line(decoder: &mut Decoder, line: &[u8]) -> Vec<String> {
 
 #[test]
 fn fixtures() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/decode");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/decode");
     let mut n_cases = 0;
     for file in fs::read_dir(&dir).unwrap() {
         let path = file.unwrap().path();
@@ -274,7 +274,7 @@ proptest! {
             let Decoded::Entry(entry) = decoder.decode(&line) else { panic!("{}", line.escape_ascii()) };
             prop_assert_eq!(entry.raw_bytes, raw.len() as u64);
             prop_assert_eq!(entry.attrs, attrs.map(str::as_bytes));
-            prop_assert_eq!((entry.stream, entry.time.as_str(), entry.line), (Stream::Stderr, TIME, &line[..]));
+            prop_assert_eq!((entry.stream, &*entry.time.to_string(), entry.line), (Stream::Stderr, TIME, &line[..]));
             if std::str::from_utf8(&raw).is_ok() {
                 prop_assert_eq!(whole(&entry), raw.clone());
             }

@@ -114,7 +114,7 @@ pub(super) fn routes_of(rows: &[(Row, usize)], journal: &Journal) -> HashMap<Str
         route.segment_min = route.segment_min.max(newest);
     }
     let mut notes: Vec<&Note> = journal.notes.values().flatten().collect();
-    notes.sort_by_key(|note| (note.place, note.line));
+    notes.sort_by_cached_key(|note| (note.place, note.line));
     for note in notes {
         let route = routes.entry(note.route.clone()).or_default();
         if route.last_writer.is_none() {

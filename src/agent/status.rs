@@ -104,7 +104,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 trouble: slot.trouble.as_ref().map(ToString::to_string),
             });
         }
-        all.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        all.sort_by_cached_key(|one| (one.name.clone(), one.id.clone()));
         all
     }
 }
@@ -184,7 +184,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
                 }
             })
             .collect();
-        containers.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        containers.sort_by_cached_key(|one| (one.name.clone(), one.id.clone()));
         Going {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             start_time_seconds: self.counters.start_time_seconds.get(),
@@ -236,7 +236,7 @@ pub fn read_status<O: Os>(os: &O, config: &ContainersConfig, rows: &[Row]) -> Ve
             id,
         });
     }
-    all.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    all.sort_by_cached_key(|one| (one.name.clone(), one.id.clone()));
     all
 }
 

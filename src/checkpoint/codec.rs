@@ -63,7 +63,7 @@ pub fn remove(id: &str, n_parts: usize) -> Vec<Change> {
 /// All rows among the store's pairs, which come in any order, with the parts each takes; and what was no row.
 pub fn rows(pairs: &[(Vec<u8>, Vec<u8>)]) -> (Vec<Parted>, Vec<(String, CodecError)>) {
     let mut keys: Vec<&(Vec<u8>, Vec<u8>)> = pairs.iter().filter(|(key, _)| key.starts_with(PREFIX)).collect();
-    keys.sort();
+    keys.sort_unstable();
     let mut rows = Vec::new();
     let mut bad = Vec::new();
     let mut ix = 0;

@@ -101,7 +101,7 @@ fn list(places: &Places, as_json: bool) -> Result<Exit, Failure> {
     let (rows, bad) = codec::rows(&pairs);
     let of_sinks = sinks::listed(&pairs);
     let mut listed: Vec<Listed> = rows.iter().map(|(row, _)| Listed::of(row)).collect();
-    listed.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
+    listed.sort_by_cached_key(|one| (one.name.clone(), one.id.clone()));
     let text = match as_json {
         true => json(&sinks::Both { rows: listed, sinks: of_sinks })?,
         false => render(&listed) + &sinks::render(&of_sinks),

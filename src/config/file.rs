@@ -93,7 +93,7 @@ impl Files {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Vec::new(),
             Err(error) => return Err(unreadable(&more, &error)),
         };
-        names.sort();
+        names.sort_unstable();
         for path in
             names.iter().map(|name| more.join(name)).filter(|path| path.extension().is_some_and(|e| e == "toml"))
         {
@@ -162,7 +162,7 @@ fn sections(
                 value_of(value, variable).map_err(|why| refused(&at, format!("cannot use {SECTION}.{key}: {why}")))?;
             settings.push(Setting { key: key.to_owned(), value, at });
         }
-        settings.sort_by_key(|setting| setting.at.line);
+        settings.sort_by_cached_key(|setting| setting.at.line);
         sections.push(Section { at: section_at, settings });
     }
     Ok(sections)

@@ -182,7 +182,7 @@ fn groups<'a>(pairs: &'a [Pair], prefix: &str) -> BTreeMap<String, Vec<&'a Pair>
         let name = name.split('/').next().unwrap_or_default();
         groups.entry(name.to_owned()).or_default().push(pair);
     }
-    groups.values_mut().for_each(|parts| parts.sort());
+    groups.values_mut().for_each(|parts| parts.sort_unstable());
     groups
 }
 

@@ -161,7 +161,7 @@ impl Ledger {
 pub fn entries(pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<Loss> {
     let mut numbered: Vec<(u64, Loss)> =
         pairs.iter().filter_map(|(key, value)| Some((number(key)?, serde_json::from_slice(value).ok()?))).collect();
-    numbered.sort_by_key(|(number, _)| *number);
+    numbered.sort_by_cached_key(|(number, _)| *number);
     numbered.into_iter().map(|(_, loss)| loss).collect()
 }
 

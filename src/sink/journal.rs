@@ -121,7 +121,7 @@ pub fn shorten<O: Os>(os: &O, log_path: &Path, is_known: impl Fn(&str) -> bool) 
         }
     }
     kept.extend(of_routes.into_values());
-    kept.sort_by_key(|note| note.line);
+    kept.sort_by_cached_key(|note| note.line);
     match os.remove(&short) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

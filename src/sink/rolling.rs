@@ -48,7 +48,7 @@ impl Segments {
             } else if let Some((number, form)) = numbered(rest) {
                 let forms = segments.forms.entry(number).or_default();
                 forms.push(form);
-                forms.sort();
+                forms.sort_unstable();
             }
         }
         segments

@@ -61,7 +61,7 @@ pub fn verify(config: &ContainersConfig) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Failed, "no container matches the selection, so nothing was checked")
             .hint("`longshore containers` lists their names"));
     }
-    reports.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
+    reports.sort_by_cached_key(|one| (one.name.clone(), one.id.clone()));
     let fine = reports.iter().all(ContainerReport::is_fine);
     let text = if config.json { stored::json(&reports)? } else { render(&reports) };
     print(text.as_bytes());

@@ -105,13 +105,13 @@ fn parted(notes: Vec<Note>, positions: &[Position]) -> BTreeMap<String, Owned> {
     }
     let mut ordered: Vec<(usize, Note, Option<Place>)> = Vec::new();
     for (_, mut claims) in by_route {
-        claims.sort_by_key(|claim| (claim.note.place, claim.order));
+        claims.sort_by_cached_key(|claim| (claim.note.place, claim.order));
         let starts: Vec<Place> = claims.iter().map(|claim| claim.note.place).collect();
         for (ix, claim) in claims.into_iter().enumerate() {
             ordered.push((claim.order, claim.note, starts.get(ix + 1).copied()));
         }
     }
-    ordered.sort_by_key(|(order, _, _)| *order);
+    ordered.sort_by_cached_key(|(order, _, _)| *order);
     let mut owners: BTreeMap<String, Owned> = BTreeMap::new();
     for (_, note, end) in ordered {
         let owned = owners.entry(note.id).or_default();

@@ -129,7 +129,7 @@ impl ContainerReport {
     /// Names missing lines by range; `lines` come in any order, each with its spot and time.
     pub(super) fn name_missing(&mut self, mut lines: Vec<Missing>, file_name: impl Fn(usize) -> String) {
         self.missing += lines.iter().map(|line| line.lines).sum::<u64>();
-        lines.sort_by_key(|line| line.number);
+        lines.sort_by_cached_key(|line| line.number);
         let mut last_number = None;
         for line in lines {
             let follows = last_number.is_some_and(|last| line.number <= last + 1);

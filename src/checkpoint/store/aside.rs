@@ -69,7 +69,7 @@ impl Place {
                 Some((number, path))
             })
             .collect();
-        found.sort();
+        found.sort_unstable();
         Ok(found)
     }
 }

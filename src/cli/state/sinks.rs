@@ -85,7 +85,7 @@ pub fn listed(pairs: &Pairs) -> Vec<ListedSink> {
                 absent: row.absent_since_ns.is_some(),
             });
         }
-        listed[first..].sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
+        listed[first..].sort_by_cached_key(|one| (one.name.clone(), one.id.clone()));
         for (name, error) in &stored.bad {
             eprintln!("error: row {} of sink {sink} can't be used: {error}", printable(name));
         }

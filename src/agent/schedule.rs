@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::config::limits::{
-    BULK_LOOK_BYTES, POLL_BULK, POLL_MAX, POLL_MAX_STEADY, POLL_MIN, POLL_PER_HOT, STEADY_FILE_BYTES, STEADY_PART,
-    SWEEP_PERIOD, UNWATCHED_PERIOD,
+    BULK_LOOK_BYTES, POLL_MAX, POLL_MAX_STEADY, POLL_MIN, POLL_PER_HOT, STEADY_FILE_BYTES, STEADY_PART, SWEEP_PERIOD,
+    UNWATCHED_PERIOD,
 };
 
 /// A log without news for so long is idle and gets a watch.
@@ -50,7 +50,7 @@ impl Flow {
         let (min, max) = match self {
             Flow::Unknown => (POLL_MIN, POLL_MAX),
             Flow::Steady => (POLL_MIN, POLL_MAX_STEADY),
-            Flow::Bulk => (POLL_BULK, POLL_MAX_STEADY),
+            Flow::Bulk => (POLL_MAX_STEADY, POLL_MAX_STEADY),
         };
         POLL_PER_HOT.saturating_mul(u32::try_from(n_hot).unwrap_or(u32::MAX)).clamp(min, max)
     }
@@ -158,14 +158,14 @@ mod tests {
         let steady = STEADY_FILE_BYTES;
         assert_eq!(pauses(BULK_LOOK_BYTES, steady - 1), (POLL_MIN, POLL_MAX));
         assert_eq!(pauses(BULK_LOOK_BYTES - 1, steady), (POLL_MIN, POLL_MAX_STEADY));
-        assert_eq!(pauses(BULK_LOOK_BYTES, steady), (POLL_BULK, POLL_MAX_STEADY));
-        assert_eq!(pauses(steady / STEADY_PART, steady), (POLL_BULK, POLL_MAX_STEADY));
+        assert_eq!(pauses(BULK_LOOK_BYTES, steady), (POLL_MAX_STEADY, POLL_MAX_STEADY));
+        assert_eq!(pauses(steady / STEADY_PART, steady), (POLL_MAX_STEADY, POLL_MAX_STEADY));
         assert_eq!(
             pauses(steady / STEADY_PART + 1, steady),
             (POLL_MIN, POLL_MAX),
             "rotated again within four such looks"
         );
-        assert_eq!(pauses(steady, 100 * steady), (POLL_BULK, POLL_MAX_STEADY), "a large file is rotated seldom");
+        assert_eq!(pauses(steady, 100 * steady), (POLL_MAX_STEADY, POLL_MAX_STEADY), "a large file is rotated seldom");
     }
 
     #[test]

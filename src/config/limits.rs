@@ -140,9 +140,8 @@ pub const POLL_MAX: Duration = Duration::from_millis(25);
 pub const STEADY_FILE_BYTES: u64 = 1024 * 1024;
 pub const STEADY_PART: u64 = 4;
 pub const POLL_MAX_STEADY: Duration = Duration::from_millis(40);
-/// A steady log that brings so much with one look is polled every `POLL_BULK`: waking up costs more than the looks, and nobody
-/// waits for the single line. At 10 MB/s that is about a quantum.
-pub const POLL_BULK: Duration = Duration::from_millis(24);
+/// A steady log that brings so much with one look is always polled every `POLL_MAX_STEADY`: waking up costs more than the looks,
+/// and nobody waits for the single line. At 10 MB/s that is a quantum and a half.
 pub const BULK_LOOK_BYTES: u64 = 16 * 1024;
 
 // --- Deciding ------------------------------------------------------------------------------------------------------

@@ -102,7 +102,19 @@ fn append_escape(byte: u8, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Of all lengths, with what is escaped at all places of a vector.
+        #[test]
+        fn any_string_is_as_serde_json_has_it(text in "[a\u{0}-\u{1f}\"\\\\\u{7f}ž]{0,80}|.{0,80}") {
+            let mut out = Vec::new();
+            append_string(&text, &mut out);
+            prop_assert_eq!(out, serde_json::to_vec(&text).unwrap());
+        }
+    }
 
     #[test]
     fn strings_are_as_serde_json_has_them() {

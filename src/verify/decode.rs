@@ -103,7 +103,7 @@ fn n_replaced(json: &str) -> usize {
     let mut n = 0;
     while let Some(at) = memchr::memchr(b'\\', rest) {
         let escaped = &rest[at + 1..];
-        n += usize::from(escaped.get(..5).is_some_and(|escaped| escaped.eq_ignore_ascii_case(b"ufffd")));
+        n += usize::from(matches!(escaped, [b'u', b'f' | b'F', b'f' | b'F', b'f' | b'F', b'd' | b'D', ..]));
         rest = escaped.get(1..).unwrap_or_default(); // What is escaped can't begin an escape.
     }
     n

@@ -41,8 +41,9 @@ pub struct Lines {
     nuls: Nuls,
     bytes_max: usize,
     buffer: Vec<u8>,
-    /// `buffer[start..]` isn't given out yet and stands at `offset`.
+    /// `buffer[start..end]` isn't given out yet and stands at `offset`; what is behind it is room.
     start: usize,
+    end: usize,
     offset: u64,
     text: Range<usize>,
     ended: bool,
@@ -60,6 +61,7 @@ impl Lines {
             bytes_max,
             buffer: Vec::new(),
             start: 0,
+            end: 0,
             offset,
             text: 0..0,
             ended: false,
@@ -81,7 +83,7 @@ impl Lines {
     pub fn next(&mut self) -> io::Result<Got> {
         let mut scanned = 0;
         loop {
-            let rest = &self.buffer[self.start..];
+            let rest = &self.buffer[self.start..self.end];
             if self.nuls == Nuls::Apart && rest.first() == Some(&0) && !self.skipping {
                 let n = rest.iter().take_while(|byte| **byte == 0).count();
                 return Ok(Got::Nuls { offset: self.take(n), bytes: n as u64 });
@@ -121,13 +123,14 @@ impl Lines {
     }
 
     fn fill(&mut self) -> io::Result<()> {
-        self.buffer.drain(..self.start);
-        self.start = 0;
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
         self.text = 0..0;
-        let filled = self.buffer.len();
-        self.buffer.resize(filled + STEP_BYTES, 0);
-        let read = self.reader.read(&mut self.buffer[filled..]);
-        self.buffer.truncate(filled + *read.as_ref().unwrap_or(&0));
+        if self.buffer.len() < self.end + STEP_BYTES {
+            self.buffer.resize(self.end + STEP_BYTES, 0);
+        }
+        let read = self.reader.read(&mut self.buffer[self.end..]);
+        self.end += *read.as_ref().unwrap_or(&0);
         match read {
             Ok(0) => self.ended = true,
             Ok(_) => {}

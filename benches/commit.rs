@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use longshore::assemble::Unfinished;
 use longshore::checkpoint::store::{SledStore, Store};
-use longshore::checkpoint::{Epoch, Ladder, Row, Rung, Shape, codec};
+use longshore::checkpoint::{Epoch, Ladder, Row, Rung, codec};
 use longshore::config::limits::COMMIT_CHANGES_MAX;
 use longshore::format::{Formatter, Metadata, Template};
+use longshore::shape::Shape;
 use longshore::sink::Place;
 use longshore::tail::Fingerprint;
 use twox_hash::XxHash3_64;

@@ -2,15 +2,11 @@
 //!
 //! The modules in the order the data takes:
 
-/// One line into one entry, and a record into bytes: a package of its own, for it is compiled for speed.
-pub use longshore_line::{decode, format};
+/// What is done for each line: a package of its own, for it is compiled for speed.
+pub use longshore_line::{assemble, batch, decode, filter, format, hash, pipe, shape};
 
 /// The loop that drives it all.
 pub mod agent;
-/// Fragments into records.
-pub mod assemble;
-/// Rendered records on their way.
-pub mod batch;
 /// What outlives the process.
 pub mod checkpoint;
 /// What was typed, and how the program ends.
@@ -19,8 +15,6 @@ pub mod cli;
 pub mod config;
 /// Which logs exist, and whose they are.
 pub mod discover;
-/// Which records pass.
-pub mod filter;
 /// Sinks beside the files, each with a reader and a memory of its own.
 pub mod forward;
 /// What could not be delivered.

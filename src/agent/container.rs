@@ -13,12 +13,13 @@ use std::time::Duration;
 
 pub(in crate::agent) use self::other_shapes::OtherShapes;
 
-use crate::agent::pipe::{Pipe, Tally};
 use crate::batch::Batch;
-use crate::checkpoint::{Epoch, Ladder, Shape};
+use crate::checkpoint::{Epoch, Ladder};
 use crate::config::limits::{OWED_BYTES_MAX, SILENCE, SILENCE_NON_BLOCKING, SILENCE_STOPPED};
 use crate::format::Metadata;
 use crate::loss::{Loss, Reason};
+use crate::pipe::{Pipe, Tally};
+use crate::shape::Shape;
 use crate::sink::Place;
 use crate::sink::align::Replay;
 use crate::sink::file::{Meddling, Output};

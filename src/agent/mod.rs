@@ -5,7 +5,6 @@ pub mod container;
 pub mod control;
 pub mod inbox;
 pub mod opening;
-pub mod pipe;
 pub mod progress;
 pub mod run;
 pub mod schedule;
@@ -33,7 +32,6 @@ use std::time::Duration;
 
 use crate::agent::container::{Container, Trouble, Turn, Went};
 use crate::agent::inbox::Hints;
-use crate::agent::pipe::Tally;
 use crate::agent::schedule::{Activity, WatchChange};
 use crate::batch::Batch;
 use crate::checkpoint::commit::Committer;
@@ -46,6 +44,7 @@ use crate::config::limits::{
 use crate::config::treatment::Treatment;
 use crate::discover::listing::ContainerId;
 use crate::loss::{Ledger, Loss};
+use crate::pipe::Tally;
 use crate::sink::journal::Journal;
 use crate::sink::tidy::{Chore, Retention, Tidier};
 use crate::sys::Os;

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use crate::agent::container::{Container, Trouble, Turn};
 use crate::agent::opening::{Aligned, Before, Former, Known, OutputAt, settle_owed};
-use crate::agent::pipe::Tally;
 use crate::agent::{Agent, Slot};
 use crate::checkpoint::commit::Committer;
 use crate::checkpoint::{Epoch, Row};
 use crate::config::treatment::Treatment;
 use crate::config::{From, labels};
 use crate::format::Metadata;
+use crate::pipe::Tally;
 use crate::sink::Place;
 use crate::sink::align::Part;
 use crate::sink::journal::{Journal, Note};

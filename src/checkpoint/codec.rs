@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_row_of_the_version_before_is_read() {
         let mut row = row(b"owed".to_vec());
-        let shape = crate::checkpoint::Shape {
+        let shape = crate::shape::Shape {
             formatter: crate::format::Formatter::Docker,
             max_line_bytes: 1 << 20,
             since_ns: None,

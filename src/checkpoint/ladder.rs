@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assemble::Unfinished;
 use crate::config::limits::{BLOB_BYTES_MAX, LADDER_RUNGS_MAX, LADDER_SPAN};
-use crate::filter::{Redaction, TextFilter};
-use crate::format::Formatter;
+use crate::shape::Shape;
 use crate::sink::Place;
 use crate::tail::Fingerprint;
 
@@ -42,22 +41,6 @@ pub struct Epoch {
     /// Shared: thousands of containers have the same, each at several places.
     pub shape: Arc<Shape>,
     pub from: Place,
-}
-
-/// Everything that decides how a source line looks in the output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shape {
-    pub formatter: Formatter,
-    /// Longest joined text in bytes.
-    pub max_line_bytes: u64,
-    /// Records before this time, in nanoseconds since the Unix epoch, are left out.
-    pub since_ns: Option<i128>,
-    /// Records that don't pass are left out.
-    #[serde(default)]
-    pub filter: TextFilter,
-    /// What is replaced in the text of those that do.
-    #[serde(default)]
-    pub redaction: Redaction,
 }
 
 /// What was true at one commit: when the output stood at `place`, everything below `offset` was decided.
@@ -161,6 +144,7 @@ impl Ladder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Formatter;
 
     fn rung(second: u64, synced: bool) -> Rung {
         Rung {

@@ -9,5 +9,5 @@ pub mod position;
 mod shapes;
 pub mod store;
 
-pub use ladder::{Epoch, Ladder, Row, Rung, Shape, is_below};
+pub use ladder::{Epoch, Ladder, Row, Rung, is_below};
 pub use shapes::Shapes;

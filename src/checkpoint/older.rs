@@ -2,9 +2,10 @@
 
 use serde::Deserialize;
 
-use crate::checkpoint::{Epoch, Ladder, Row, Rung, Shape};
+use crate::checkpoint::{Epoch, Ladder, Row, Rung};
 use crate::filter::{Redaction, TextFilter};
 use crate::format::Formatter;
+use crate::shape::Shape;
 use crate::sink::Place;
 use crate::tail::Fingerprint;
 

@@ -2,10 +2,10 @@
 //! and `state list` need.
 
 use serde::{Deserialize, Serialize};
-use twox_hash::XxHash3_64;
 
 use crate::checkpoint::{Epoch, Ladder, Row};
 use crate::decode::{Stream, Timestamp};
+use crate::hash::hash;
 use crate::sink::Place;
 use crate::tail::Fingerprint;
 
@@ -36,7 +36,7 @@ impl Position {
             head: rung.head,
             offset: rung.offset,
             place: rung.place,
-            owed: rung.owed.split_inclusive(|byte| *byte == b'\n').map(XxHash3_64::oneshot).collect(),
+            owed: rung.owed.split_inclusive(|byte| *byte == b'\n').map(hash).collect(),
             open: rung.unfinished.chains.iter().map(|chain| (chain.stream, chain.time)).collect(),
             drained,
             epochs: ladder.epochs.clone(),
@@ -81,7 +81,7 @@ mod tests {
             absent_since_ns: None,
         };
         let position = Position::of_row(&row).unwrap();
-        assert_eq!(position.owed, [XxHash3_64::oneshot(b"two\n"), XxHash3_64::oneshot(b"three\n")]);
+        assert_eq!(position.owed, [hash(b"two\n"), hash(b"three\n")]);
         assert_eq!((position.offset, position.place), (14, Place { segment: 2, offset: 5 }));
         assert_eq!((&position.drained, &*position.route), (&row.drained, "web.log"));
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::checkpoint::Shape;
+use crate::shape::Shape;
 
 /// More different ones than this at a time are not shared: looking for an equal one would cost more than it saves.
 const KEPT_MAX: usize = 32;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::assemble::PIECE_RAW_BYTES;
+
 // --- Reading -------------------------------------------------------------------------------------------------------
 
 /// What one log may have of a turn, so that a noisy container can't hold up fifty quiet ones. Reads of this size cost
@@ -22,9 +24,6 @@ pub const QUANTUM_BYTES_SHORT: usize = 16 * 1024;
 /// Longest physical line of a source. Docker's own are below 100 KiB (a piece of 16 KiB, every byte escaped to six,
 /// and attrs); what is longer was not written by it and is skipped as malformed, counted with its range.
 pub const LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// Docker cuts a message at this many raw bytes: a shorter piece is the last one.
-pub const PIECE_RAW_BYTES: usize = 16_384;
 
 /// The end of a line that proves it is the one: the nanosecond time stands last in a record, attrs before it.
 pub const PROOF_BYTES: usize = 1024;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use crate::checkpoint::Shape;
 use crate::cli::Failure;
 use crate::cli::flags::{AgentFlags, DEFAULT_TEMPLATE, FilterFlags, List};
 use crate::config::{Compression, Format, StreamName, printable};
 use crate::filter::{Redaction, Redactor, TextFilter};
 use crate::format::{Formatter, Metadata, Template};
+use crate::shape::Shape;
 use crate::sink::rolling::Form;
 use crate::sink::tidy::Retention;
 

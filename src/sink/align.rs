@@ -4,9 +4,8 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Read};
 
-use twox_hash::XxHash3_64;
-
 use crate::config::limits::{SEARCH_BYTES_MAX, SEARCHED_BYTES_MAX, SEEK_LINES_MAX, STASH_BYTES_MAX};
+use crate::hash::hash;
 use crate::sink::Place;
 use crate::sink::existing::{Existing, open_segment, segments};
 use crate::sink::file::Output;
@@ -397,7 +396,7 @@ impl OutputEnd {
                 if hashes.len() == SEEK_LINES_MAX {
                     hashes.pop_front(); // A segment may have many millions.
                 }
-                hashes.push_back(line_hash(line));
+                hashes.push_back(hash(line));
             })?;
             if whole.is_none() && !hashes.is_empty() {
                 whole = Some(Place { segment: number, offset: from + whole_bytes });
@@ -431,7 +430,7 @@ impl OutputEnd {
 
     /// Takes the next rendered line of the source. True: the place behind it is the best so far.
     pub fn observe(&mut self, line: &[u8]) -> bool {
-        let hash = line_hash(line);
+        let hash = hash(line);
         let suffix = self.suffix.as_mut().and_then(|suffix| suffix.observe(hash));
         let Some(places) = self.places.get(&hash) else {
             self.running.clear();
@@ -492,7 +491,7 @@ impl Earliest {
             let mut first = None;
             each_line(&mut open_segment(os, segment, 0)?, &mut |offset, line| {
                 n_lines += 1;
-                if first.is_none() && lines.contains(&line_hash(line)) {
+                if first.is_none() && lines.contains(&hash(line)) {
                     first = Some(Place { segment: segment.number, offset });
                 }
             })?;
@@ -500,10 +499,6 @@ impl Earliest {
         }
         Ok(earliest)
     }
-}
-
-pub fn line_hash(line: &[u8]) -> u64 {
-    XxHash3_64::oneshot(line)
 }
 
 /// Shows all whole lines with their offsets. Gives how many bytes they take.

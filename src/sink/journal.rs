@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{Shape, Shapes, is_below};
+use crate::checkpoint::{Shapes, is_below};
 use crate::config::limits::JOURNAL_BYTES_MAX;
+use crate::shape::Shape;
 use crate::sink::Place;
 use crate::sys::{Create, Os};
 use crate::tail::Fingerprint;

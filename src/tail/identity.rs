@@ -2,9 +2,9 @@
 //! An inode proves nothing across a restart, because ext4 gives it out again at once.
 
 use serde::{Deserialize, Serialize};
-use twox_hash::XxHash3_64;
 
 use crate::config::limits::PROOF_BYTES;
+use crate::hash::hash;
 
 /// A hash of some bytes, with how many they were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub struct Fingerprint {
 impl Fingerprint {
     pub fn of(bytes: &[u8]) -> Fingerprint {
         let length = u32::try_from(bytes.len()).expect("only lines, of at most LINE_BYTES_MAX, are fingerprinted");
-        Fingerprint { bytes: length, hash: XxHash3_64::oneshot(bytes) }
+        Fingerprint { bytes: length, hash: hash(bytes) }
     }
 
     /// Whether it stands for a hole.

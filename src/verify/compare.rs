@@ -5,13 +5,13 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 
-use crate::checkpoint::Shape;
+use crate::hash::hash;
+use crate::shape::Shape;
 use crate::verify::gap::{Extra, Gap, Known, Missed, delivered};
 use crate::verify::join::{Message, Spot};
 use crate::verify::output::{Actual, Actuals, OutputLine};
 use crate::verify::report::ContainerReport;
 use crate::verify::source::{Event, Messages};
-use crate::verify::text_hash;
 
 /// Windows that are tried one after the other, in lines; most differences are small.
 const WINDOWS: [usize; 3] = [64, 1024, 16_384];
@@ -160,7 +160,7 @@ impl<'a> Comparison<'a> {
             match self.actuals.next()? {
                 Some(Actual::Line(line)) => {
                     self.seen_bytes += line.text.len();
-                    let hash = text_hash(&line.text);
+                    let hash = hash(&line.text);
                     self.seen.push_back(Seen::Line(line, hash));
                 }
                 Some(Actual::Cut) => self.seen.push_back(Seen::Cut),
@@ -295,7 +295,7 @@ impl<'a> Comparison<'a> {
             last = Some(message);
             let shape = &self.known.shapes[shape_ix];
             if !message.is_filtered(shape) {
-                anchors.extend(message.lines(shape).iter().map(|line| (text_hash(line), ix)));
+                anchors.extend(message.lines(shape).iter().map(|line| (hash(line), ix)));
             }
         }
         anchors
@@ -367,7 +367,7 @@ impl<'a> Comparison<'a> {
                             output.look_for(&self.anchors(line.shape_ix));
                         }
                         let run = run_of(&self.known.shapes[line.shape_ix]);
-                        if let Some((n_expected, at)) = output.observe(text_hash(&line.text), run) {
+                        if let Some((n_expected, at)) = output.observe(hash(&line.text), run) {
                             let (n_seen, range_ix) = (self.seen.len() + at, line.range_ix);
                             return Ok(Some(Ahead::Output { n_expected, n_seen, range_ix }));
                         }
@@ -385,7 +385,7 @@ impl<'a> Comparison<'a> {
                     Some(Event::Message(message)) => {
                         if !message.is_filtered(shape) {
                             for line in message.lines(shape) {
-                                if let Some((n_seen, n_events)) = source.observe(text_hash(&line), run_of(shape)) {
+                                if let Some((n_seen, n_events)) = source.observe(hash(&line), run_of(shape)) {
                                     return Ok(Some(Ahead::Source { n_events, n_seen }));
                                 }
                             }
@@ -483,8 +483,7 @@ fn render(message: &Rc<Message>, shape: &Shape) -> Vec<Expected> {
 }
 
 fn expected(message: &Rc<Message>, lines: Vec<(Vec<u8>, Spot)>) -> impl Iterator<Item = Expected> {
-    let missed =
-        |(text, spot): (Vec<u8>, Spot)| Missed { message: message.clone(), hash: text_hash(&text), text, spot };
+    let missed = |(text, spot): (Vec<u8>, Spot)| Missed { message: message.clone(), hash: hash(&text), text, spot };
     lines.into_iter().map(missed).map(Expected::Line)
 }
 

@@ -33,7 +33,7 @@ fn show_part(part: Part) -> String {
 
 #[test]
 fn fixtures_are_read_as_the_agent_reads_them() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/decode");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/decode");
     let mut n_cases = 0;
     for file in std::fs::read_dir(directory).unwrap() {
         let path = file.unwrap().path();

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
-use crate::checkpoint::Shape;
+use crate::hash::hash;
+use crate::shape::Shape;
 use crate::sink::Place;
 use crate::verify::join::{Message, Spot};
 use crate::verify::owners::Range;
 use crate::verify::report::{ContainerReport, Finding, Missing, Wrong};
 use crate::verify::standing::Standing;
-use crate::verify::text_hash;
 
 /// Lines of one gap that are held against each other; what comes beyond is counted by its place alone.
 const GAP_LINES_MAX: usize = 16_384;
@@ -252,7 +252,7 @@ impl Gap {
             let of_it = &mut missed[ix..ix + n_of_it];
             // Its lines that aren't missed have matched: what max-line-bytes cut off is out before the decision.
             let lines = shapes.first().map(|shape| message.lines(shape)).unwrap_or_default();
-            let mut matched: Vec<u64> = lines.iter().map(|line| text_hash(line)).collect();
+            let mut matched: Vec<u64> = lines.iter().map(|line| hash(line)).collect();
             if !of_it.iter().flatten().all(|one| take(&mut matched, one.hash)) {
                 matched.clear(); // Under other settings than these.
             }
@@ -440,7 +440,7 @@ fn parts_by<I: Iterator<Item = usize>>(
             let Some(left) = pieces_left.checked_sub(end - start) else { return false };
             pieces_left = left;
             let n_before = parts.len();
-            parts.extend(message.lines_of(shape, start..*end).iter().map(|line| text_hash(line)));
+            parts.extend(message.lines_of(shape, start..*end).iter().map(|line| hash(line)));
             let n_needed = |hash: u64| parts.iter().filter(|other| **other == hash).count();
             let are_there = parts[n_before..].iter().all(|hash| n_needed(*hash) <= n_there(*hash));
             if !are_there {
@@ -565,25 +565,37 @@ impl<T> Pool<T> {
 #[derive(Default)]
 struct Recent {
     order: VecDeque<u64>,
+    /// Of the first `n_counted` of `order`: an audit that finds nothing never asks, and need not count.
     counts: HashMap<u64, u32>,
+    n_counted: usize,
 }
 
 impl Recent {
     fn add(&mut self, hash: u64) {
         self.order.push_back(hash);
-        *self.counts.entry(hash).or_default() += 1;
         if self.order.len() > RECENT_MAX
             && let Some(oldest) = self.order.pop_front()
-            && let Some(count) = self.counts.get_mut(&oldest)
+            && self.n_counted > 0
         {
+            self.n_counted -= 1;
+            self.forget(oldest);
+        }
+    }
+
+    fn forget(&mut self, hash: u64) {
+        if let Some(count) = self.counts.get_mut(&hash) {
             *count -= 1;
             if *count == 0 {
-                self.counts.remove(&oldest);
+                self.counts.remove(&hash);
             }
         }
     }
 
-    fn has(&self, hash: u64) -> bool {
+    fn has(&mut self, hash: u64) -> bool {
+        for added in self.order.range(self.n_counted..) {
+            *self.counts.entry(*added).or_default() += 1;
+        }
+        self.n_counted = self.order.len();
         self.counts.contains_key(&hash)
     }
 }
@@ -597,6 +609,24 @@ mod tests {
     use crate::format::{Formatter, Metadata, Template};
     use crate::verify::decode::Entry;
     use crate::verify::join::Joiner;
+
+    #[test]
+    fn the_recent_ones_are_known_whenever_asked() {
+        let n = RECENT_MAX as u64;
+        let mut recent = Recent::default();
+        for hash in 0..n + 10 {
+            recent.add(hash / 2);
+        }
+        // Ten of them are gone: five pairs.
+        assert_eq!([4, 5, n / 2 + 4, n / 2 + 5].map(|hash| recent.has(hash)), [false, true, true, false]);
+        recent.add(7);
+        assert_eq!([5, 6, 7].map(|hash| recent.has(hash)), [true; 3]);
+        recent.add(8);
+        assert_eq!([5, 6].map(|hash| recent.has(hash)), [false, true]);
+        (0..n).for_each(|_| recent.add(9));
+        assert_eq!([7, 8, 9].map(|hash| recent.has(hash)), [false, false, true]);
+        assert_eq!(recent.counts.len(), 1);
+    }
 
     #[test]
     fn as_many_as_possible_stay_where_they_are() {
@@ -636,7 +666,7 @@ mod tests {
 
     fn found(message: &Message, there: &[Range<usize>]) -> Option<usize> {
         let lines = there.iter().flat_map(|pieces| message.lines_of(&shape(), pieces.clone()));
-        let there: Vec<u64> = lines.map(|line| text_hash(&line)).collect();
+        let there: Vec<u64> = lines.map(|line| hash(&line)).collect();
         let n_there = |hash: u64| there.iter().filter(|other| **other == hash).count();
         stands_in_parts(message, &[&shape()], n_there).map(|parts| parts.len())
     }

@@ -5,11 +5,11 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::checkpoint::Shape;
 use crate::config::limits::{MAX_LINE_BYTES_MAX, MAX_LINE_BYTES_MIN};
 use crate::decode::{Stream, Timestamp};
 use crate::filter::Redacted;
 use crate::format::{Formatter, RecordView};
+use crate::shape::Shape;
 use crate::verify::decode::Entry;
 
 /// A shorter piece without a newline is the last one of its line (docker.md section 1).

@@ -20,9 +20,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 
-use twox_hash::XxHash3_64;
-
-use crate::checkpoint::Shape;
 use crate::cli::stored::{self, Told};
 use crate::cli::{Exit, Failure, print};
 use crate::config::ContainersConfig;
@@ -30,6 +27,7 @@ use crate::discover::ContainerConfig;
 use crate::discover::listing::container_ids;
 use crate::format::{Formatter, Metadata, Template};
 use crate::loss::{Loss, Reason};
+use crate::shape::Shape;
 use crate::sys::Os;
 use crate::sys::unix::Unix;
 use crate::verify::compare::Comparison;
@@ -40,10 +38,6 @@ use crate::verify::owners::{Owned, owners};
 use crate::verify::report::{ContainerReport, is_lost_to_files, render};
 use crate::verify::source::{Messages, generations};
 use crate::verify::standing::{Standing, began};
-
-fn text_hash(text: &[u8]) -> u64 {
-    XxHash3_64::oneshot(text)
-}
 
 pub fn verify(config: &ContainersConfig) -> Result<Exit, Failure> {
     let audit = Audit::begin(config)?;

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use crate::checkpoint::is_below;
 use crate::checkpoint::position::Position;
-use crate::checkpoint::{Shape, is_below};
+use crate::shape::Shape;
 use crate::sink::Place;
 use crate::sink::journal::{self, Began, Note};
 use crate::sys::Os;

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use crate::agent::pipe::{Flow, Pipe, Tally};
 use crate::assemble::{LatePieces, Unfinished};
 use crate::batch::Batch;
-use crate::checkpoint::{Ladder, Shape};
+use crate::checkpoint::Ladder;
+use crate::pipe::{Flow, Pipe, Tally};
+use crate::shape::Shape;
 
 #[derive(Default)]
 pub struct OtherShapes {

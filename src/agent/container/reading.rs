@@ -3,11 +3,11 @@
 use memchr::memchr_iter;
 
 use crate::agent::container::{Container, Stage, Trouble, Turn};
-use crate::agent::pipe::Flow;
 use crate::assemble::LatePieces;
 use crate::config::limits::{OWED_BYTES_MAX, TURN_BYTES_MAX, TURN_LOSSES_MAX};
 use crate::decode::{Decoded, Decoder};
 use crate::loss::Reason;
+use crate::pipe::Flow;
 use crate::sys::Os;
 use crate::tail::Chunk;
 

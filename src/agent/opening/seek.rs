@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use super::{Aligned, Failed, Former, Opening, Source, gap, note_gap};
 use crate::agent::container::{Container, Turn};
-use crate::agent::pipe::{Pipe, Tally};
 use crate::assemble::Unfinished;
 use crate::batch::Batch;
-use crate::checkpoint::{Epoch, Ladder, Row, Rung, Shape};
+use crate::checkpoint::{Epoch, Ladder, Row, Rung};
 use crate::config::limits::{SEEK_LINES_MAX, STASH_BYTES_MAX};
+use crate::hash::hash;
 use crate::loss::Reason;
+use crate::pipe::{Pipe, Tally};
+use crate::shape::Shape;
 use crate::sink::Place;
-use crate::sink::align::{Earliest, OutputEnd, Part, Prefer, Repair, line_hash};
+use crate::sink::align::{Earliest, OutputEnd, Part, Prefer, Repair};
 use crate::sink::existing::segments;
 use crate::sink::file::Output;
 use crate::sink::journal::{Began, Note};
@@ -50,7 +52,7 @@ impl<O: Os> Opening<'_, O> {
     ) -> Result<Aligned, Failed> {
         let mut epochs: Vec<Epoch> =
             notes.iter().map(|note| Epoch { shape: note.shape.clone(), from: note.place }).collect();
-        epochs.sort_by_key(|epoch| epoch.from);
+        epochs.sort_by_cached_key(|epoch| epoch.from);
         let began = notes.iter().rev().find_map(|note| note.began);
         self.seek(turn, Seek { epochs, began, drained: &[], is_known: !notes.is_empty(), parts, pruned, former })
     }
@@ -237,7 +239,7 @@ impl<O: Os> Opening<'_, O> {
             scanned.begin_at(turn.os, generation_ix, 0, None).map_err(Failed::Source)?;
             let pipe = Pipe::new(epoch.shape.clone(), Unfinished::default(), None);
             let mut seen = |batch: &Batch| {
-                lines.extend(batch.records().map(line_hash));
+                lines.extend(batch.records().map(hash));
                 if lines.len() < SEEK_LINES_MAX { Seen::Nothing } else { Seen::Enough }
             };
             scan(turn, &mut scanned, 0, pipe, &mut seen).map_err(Failed::Source)?;

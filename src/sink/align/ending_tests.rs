@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use crate::config::limits::SEEK_LINES_MAX;
+use crate::hash::hash;
 use crate::sim::os::SimOs;
-use crate::sink::align::{Earliest, OutputEnd, Part, Prefer, line_hash};
+use crate::sink::align::{Earliest, OutputEnd, Part, Prefer};
 use crate::sink::{Output, Place};
 
 const PATH: &str = "/out/web.log";
@@ -90,7 +91,7 @@ fn a_line_longer_than_what_is_read_at_once_is_one_line() {
     let text = ["one\n", &long, "two\n"].concat();
     assert_eq!(found(&[&text], &["one\n", &long, "two\n"]), Some((3, 0)));
     assert_eq!(end_of(&[&text], Prefer::Latest).unwrap().whole, place(1, text.len() as u64));
-    let two = line_hash(b"two\n");
+    let two = hash(b"two\n");
     assert_eq!(earliest(&[&text], &[two]), Some(place(1, text.len() as u64 - 4)));
 }
 
@@ -144,7 +145,7 @@ fn earliest(segments: &[&str], lines: &[u64]) -> Option<Place> {
 
 #[test]
 fn the_earliest_of_some_lines_is_found_in_any_segment() {
-    let lines = [line_hash(b"two\n"), line_hash(b"three\n")];
+    let lines = [hash(b"two\n"), hash(b"three\n")];
     assert_eq!(earliest(&["one\ntwo\nthree\n", "three\ntwo\n"], &lines), Some(place(1, 4)));
     assert_eq!(earliest(&["one\n", "else\nthree\ntwo\n"], &lines), Some(place(2, 5)));
     assert_eq!(earliest(&["two\n", "else\n", "one\n"], &lines), Some(place(1, 0)));
@@ -153,7 +154,7 @@ fn the_earliest_of_some_lines_is_found_in_any_segment() {
 
 #[test]
 fn behind_too_many_lines_the_earliest_is_unknown() {
-    let lines = HashSet::from([line_hash(b"one\n")]);
+    let lines = HashSet::from([hash(b"one\n")]);
     let many = "tick\n".repeat(SEEK_LINES_MAX - 1);
     let (os, few) = output(&["one\n", &many]);
     assert!(matches!(Earliest::of(&os, &few, &lines).unwrap(), Earliest::At(_)));

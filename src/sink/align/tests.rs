@@ -1,7 +1,7 @@
 use super::*;
 
 fn end_of(lines: &[&str], prefer: Prefer) -> OutputEnd {
-    let lines: Vec<u64> = lines.iter().map(|line| XxHash3_64::oneshot(line.as_bytes())).collect();
+    let lines: Vec<u64> = lines.iter().map(|line| hash(line.as_bytes())).collect();
     OutputEnd::new(&lines, Place::default(), prefer)
 }
 

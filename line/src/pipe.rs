@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::assemble::{Assembler, Joining, LatePieces, Unfinished};
 use crate::batch::Batch;
-use crate::checkpoint::Shape;
 use crate::decode::{Decoded, Decoder, Entry, Fault, Stream, Timestamp};
 use crate::filter::Redacted;
 use crate::format::{Formatter, RecordView};
+use crate::shape::Shape;
 
 /// A range of a source file that held no record.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::limits::PIECE_RAW_BYTES;
 use crate::decode::{Entry, Stream, Timestamp};
 use crate::format::RecordView;
+
+/// Docker cuts a message at this many raw bytes: a shorter piece is the last one.
+pub const PIECE_RAW_BYTES: usize = 16_384;
 
 /// A line whose end no byte has shown yet, as a checkpoint keeps it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -106,14 +106,10 @@ impl Pipe {
 
     /// Takes one line, without its newline, that starts at `offset` of its file.
     pub fn line(&mut self, line: &[u8], offset: u64, batch: &mut Batch, tally: &mut Tally) -> Flow {
-        tally.lines += 1;
-        tally.bytes += line.len() as u64 + 1;
         // By reference: an entry is not copied for each line.
         match &self.decoder.decode(line) {
             Decoded::Entry(entry) => {
                 if self.until_ns.is_some_and(|until| entry.time.unix_ns() >= until) {
-                    tally.lines -= 1;
-                    tally.bytes -= line.len() as u64 + 1;
                     return Flow::Later;
                 }
                 let render = Render { shape: &self.shape, batch, tally };
@@ -121,9 +117,29 @@ impl Pipe {
                 push(&mut self.assembler, entry, render);
                 self.count_joined(tally);
             }
-            Decoded::Malformed(_) => self.pieces(line, offset, batch, tally),
+            Decoded::Malformed(_) => {
+                if self.begins_later(line) {
+                    return Flow::Later;
+                }
+                self.pieces(line, offset, batch, tally);
+            }
         }
+        tally.lines += 1;
+        tally.bytes += line.len() as u64 + 1;
         Flow::Go
+    }
+
+    /// Whether the first record in it is one for a later run. With an earlier one before it the line is taken as a whole: a
+    /// later run begins with a line.
+    fn begins_later(&mut self, line: &[u8]) -> bool {
+        let Some(until) = self.until_ns else { return false };
+        let mut first = None;
+        self.decoder.each_piece(line, |_, _, decoded| {
+            if let Decoded::Entry(entry) = decoded {
+                first = first.or(Some(entry.time));
+            }
+        });
+        first.is_some_and(|time| time.unix_ns() >= until)
     }
 
     /// A line that is no record: perhaps a torn one with a whole one glued to it.
@@ -208,5 +224,41 @@ fn joining(shape: &Shape) -> Joining {
     match shape.formatter {
         Formatter::Docker => Joining::Entries,
         _ => Joining::Lines { bytes_max: shape.max_line_bytes as usize },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: &[u8] = br#"{"log":"one\n","stream":"stdout","time":"2026-11-25T16:00:01Z"}"#;
+    const SECOND: &[u8] = br#"{"log":"two\n","stream":"stdout","time":"2026-11-25T16:00:02Z"}"#;
+    const TORN: &[u8] = br#"{"log":"thr"#;
+
+    #[test]
+    fn a_line_whose_first_record_is_for_a_later_run_is_left_as_a_whole() {
+        let until = Timestamp::parse(b"2026-11-25T16:00:02Z").expect("a time").unix_ns();
+        for (line, flow, n_records, n_unparsed) in [
+            (FIRST.to_vec(), Flow::Go, 1, 0),
+            (SECOND.to_vec(), Flow::Later, 0, 0),
+            ([TORN, FIRST].concat(), Flow::Go, 1, 1),
+            ([TORN, SECOND].concat(), Flow::Later, 0, 0),
+            ([FIRST, SECOND].concat(), Flow::Go, 2, 0),
+            (TORN.to_vec(), Flow::Go, 0, 1),
+        ] {
+            let shape = Shape {
+                formatter: Formatter::Docker,
+                max_line_bytes: 1 << 20,
+                since_ns: None,
+                filter: Default::default(),
+                redaction: Default::default(),
+            };
+            let mut pipe = Pipe::new(shape.into(), Unfinished::default(), Some(until));
+            let (mut batch, mut tally) = (Batch::default(), Tally::default());
+            assert_eq!(pipe.line(&line, 0, &mut batch, &mut tally), flow);
+            assert_eq!((batch.records().count(), tally.unparsed.len()), (n_records, n_unparsed));
+            let n_bytes = if flow == Flow::Go { line.len() as u64 + 1 } else { 0 };
+            assert_eq!((tally.lines, tally.bytes), (n_bytes.min(1), n_bytes));
+        }
     }
 }

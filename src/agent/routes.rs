@@ -362,6 +362,7 @@ impl<O: Os, C: Committer<O>, T: Tidier, W: Watcher> Agent<O, C, T, W> {
             buffer: &mut self.buffer,
             room: &mut self.room,
             quantum_bytes: self.busy.quantum_bytes(),
+            steady: false,
             now,
             tally: &mut tally,
             losses: &mut losses,

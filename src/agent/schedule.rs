@@ -24,6 +24,8 @@ pub struct Activity {
     hinted_since: Duration,
     n_hinted: u32,
     flow: Flow,
+    /// The last look found bytes.
+    brought: bool,
 }
 
 /// How a hot log comes: it says how long it may be left alone.
@@ -56,6 +58,11 @@ impl Flow {
     }
 }
 
+/// Whether a log that holds `file_bytes` grew by no more with one look than a steady one does.
+pub fn grew_steadily(look_bytes: u64, file_bytes: u64) -> bool {
+    Flow::of(look_bytes, file_bytes) != Flow::Unknown
+}
+
 /// What to do about the watch of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchChange {
@@ -73,6 +80,7 @@ impl Activity {
             hinted_since: now,
             n_hinted: 0,
             flow: Flow::Unknown,
+            brought: false,
         }
     }
 
@@ -97,6 +105,13 @@ impl Activity {
     /// What the last look brought, and how much of the file is read.
     pub fn brought(&mut self, bytes: u64, file_bytes: u64) {
         self.flow = Flow::of(bytes, file_bytes);
+        self.brought = bytes > 0;
+    }
+
+    /// Whether the next look may ask the log for more before it asks who bears its name: what has grown steadily is not
+    /// rotated twice before the look after that.
+    pub fn is_steady(&self, now: Duration) -> bool {
+        self.is_hot(now) && self.brought && self.flow != Flow::Unknown
     }
 
     /// No bytes came.
@@ -155,8 +170,9 @@ mod tests {
             activity.brought(look_bytes, file_bytes);
             (activity.pause(Duration::ZERO, 1), activity.pause(Duration::ZERO, 1000))
         };
-        let steady = STEADY_FILE_BYTES;
-        assert_eq!(pauses(BULK_LOOK_BYTES, steady - 1), (POLL_MIN, POLL_MAX));
+        assert_eq!(pauses(1, STEADY_FILE_BYTES - 1), (POLL_MIN, POLL_MAX));
+        assert_eq!(pauses(1, STEADY_FILE_BYTES), (POLL_MIN, POLL_MAX_STEADY));
+        let steady = 1024 * 1024;
         assert_eq!(pauses(BULK_LOOK_BYTES - 1, steady), (POLL_MIN, POLL_MAX_STEADY));
         assert_eq!(pauses(BULK_LOOK_BYTES, steady), (POLL_MAX_STEADY, POLL_MAX_STEADY));
         assert_eq!(pauses(steady / STEADY_PART, steady), (POLL_MAX_STEADY, POLL_MAX_STEADY));
@@ -166,6 +182,23 @@ mod tests {
             "rotated again within four such looks"
         );
         assert_eq!(pauses(steady, 100 * steady), (POLL_MAX_STEADY, POLL_MAX_STEADY), "a large file is rotated seldom");
+    }
+
+    #[test]
+    fn only_what_grew_at_the_last_look_too_is_read_before_its_name_is_looked_at() {
+        let at = Duration::from_secs;
+        let steady_after = |look_bytes, file_bytes, now| {
+            let mut activity = Activity::new(at(0));
+            activity.brought(look_bytes, file_bytes);
+            activity.is_steady(now)
+        };
+        let file_bytes = STEADY_FILE_BYTES;
+        assert!(!Activity::new(at(0)).is_steady(at(0)));
+        assert!(steady_after(file_bytes / STEADY_PART, file_bytes, at(0)));
+        assert!(!steady_after(file_bytes / STEADY_PART + 1, file_bytes, at(0)));
+        assert!(!steady_after(1, file_bytes - 1, at(0)));
+        assert!(!steady_after(0, file_bytes, at(0)), "it may have been rotated since");
+        assert!(!steady_after(1, file_bytes, at(2)), "nobody looked for a while");
     }
 
     #[test]

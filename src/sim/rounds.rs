@@ -39,6 +39,25 @@ fn each_container_is_stored_before_any_is_stored_again() {
     assert_eq!(behind, 0, "of {} that wrote their last line long ago", quiet.len());
 }
 
+#[test]
+fn a_log_that_grows_steadily_is_not_asked_for_its_name_at_each_look() {
+    let mut world = World::new(EngineKind::V20, "", Timing::OutcomeLater, 1, &Counters::new(0));
+    let id = world.run("web", Options::default());
+    world.say_many(&id, 10, 100);
+    world.turns(4);
+    world.plan([]);
+    let mut looks: Vec<Vec<&'static str>> = Vec::new();
+    for _ in 0..12 {
+        world.say(&id, 20);
+        let n_before = world.all_calls().len();
+        world.step();
+        world.os.advance(Duration::from_millis(40));
+        looks.push(world.all_calls().split_off(n_before));
+    }
+    // Of the log: its size, and the bytes. Of the output: whether it is as we left it, and the bytes.
+    assert!(looks[1..].iter().all(|calls| calls == &["stat_open", "read_at", "stat_open", "write_at"]), "{looks:?}");
+}
+
 /// A log of which nothing is written, because of a filter or because no line is good, fills no batch that ends its turn.
 #[test]
 fn a_long_log_that_nobody_wants_is_read_in_turns() {

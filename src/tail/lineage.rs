@@ -417,6 +417,11 @@ impl<O: Os> Lineage<O> {
         }
     }
 
+    /// The bytes behind the last whole line of the oldest incarnation, if all of it was taken that was there at the last read.
+    pub fn rest_at_end(&self) -> Option<u64> {
+        self.front()?.rest_behind_lines(None)
+    }
+
     /// Everything up to `offset` of the oldest incarnation is decided; `line` ends there.
     pub fn advance(&mut self, offset: u64, line: &[u8]) {
         let front = self.generations.front_mut().expect("what was read is still held");

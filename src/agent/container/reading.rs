@@ -25,6 +25,15 @@ impl<O: Os> Container<O> {
             {
                 return Ok(moved);
             }
+            // What came meanwhile is the next look's: asking for it would be another call.
+            if moved
+                && turn.steady
+                && let Some(rest) = self.lineage.rest_at_end()
+            {
+                self.rest_bytes = rest;
+                self.quiet = true;
+                return Ok(true);
+            }
             let chunk = match self.lineage.read(turn.os, turn.buffer) {
                 Ok(chunk) => chunk,
                 Err(error) => return Err(self.source_trouble(error)),

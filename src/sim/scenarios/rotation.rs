@@ -37,6 +37,23 @@ pub const SCENARIOS: &[Scenario] = &[
             world.turns(2);
         },
     },
+    // Its name is looked at only when it grows no more: once right behind a look, once when more came in between.
+    Scenario {
+        name: "rotated-while-steady",
+        kind: EngineKind::V20,
+        flags: "",
+        allowance: Allowance::NONE,
+        story: |world| {
+            let id = world.run("web", options(1_200, 2));
+            for n in 0..24 {
+                world.say_many(&id, 1 + n / 12, 60);
+                world.turns(1);
+            }
+            world.seconds(2);
+            world.say_many(&id, 2, 60);
+            world.turns(2);
+        },
+    },
     Scenario {
         name: "compressed-source",
         kind: EngineKind::V20,

@@ -135,13 +135,13 @@ pub const POLL_PER_HOT: Duration = Duration::from_micros(800);
 pub const POLL_MIN: Duration = Duration::from_millis(4);
 pub const POLL_MAX: Duration = Duration::from_millis(25);
 /// A log is steady when its file holds so much already and grew by no more than a part of that with one look: then no two
-/// rotations fall between two looks, and among many hot logs it can wait for `POLL_MAX_STEADY`.
-/// The simulator's logs are small.
+/// rotations fall between two looks, and among many hot logs it can wait for `POLL_MAX_STEADY`. (The simulator's logs are
+/// small.)
 pub const STEADY_FILE_BYTES: u64 = if cfg!(test) { 512 } else { 1024 * 1024 };
 pub const STEADY_PART: u64 = 4;
-pub const POLL_MAX_STEADY: Duration = Duration::from_millis(40);
+pub const POLL_MAX_STEADY: Duration = Duration::from_millis(50);
 /// A steady log that brings so much with one look is always polled every `POLL_MAX_STEADY`: waking up costs more than the looks,
-/// and nobody waits for the single line. At 10 MB/s that is a quantum and a half.
+/// and nobody waits for the single line. At 10 MB/s that is two quanta.
 pub const BULK_LOOK_BYTES: u64 = 16 * 1024;
 
 // --- Deciding ------------------------------------------------------------------------------------------------------

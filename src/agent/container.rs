@@ -13,7 +13,6 @@ use std::time::Duration;
 
 pub(in crate::agent) use self::other_shapes::OtherShapes;
 
-use crate::agent::schedule::grew_steadily;
 use crate::batch::Batch;
 use crate::checkpoint::{Epoch, Ladder};
 use crate::config::limits::{OWED_BYTES_MAX, SILENCE, SILENCE_NON_BLOCKING, SILENCE_STOPPED};
@@ -427,8 +426,14 @@ impl<O: Os> Container<O> {
         if self.barrier.is_some() || self.takes_new_shape() {
             return Ok(Went::Blocked);
         }
+        let missing = match self.lineage.look(turn.os) {
+            Ok(look) => look == Look::Missing,
+            Err(error) => return Err(self.source_trouble(error)),
+        };
         self.quiet = false;
-        let moved = self.read_steadily(turn)? || self.look_and_read(turn)?;
+        let read = self.read_on(turn, missing);
+        self.dirty |= read.is_err(); // It may have come somewhere before it failed.
+        let moved = read?;
         if moved {
             self.moved_at = turn.now;
             self.dirty = true;
@@ -443,36 +448,6 @@ impl<O: Os> Container<O> {
             (false, _, Some(_)) => Went::Blocked,
             (false, false, None) => Went::Quiet,
         })
-    }
-
-    /// Reads on in a log that grows steadily, without asking whether a newer one has its name: that it grew shows that it
-    /// had the name since the last look. False: it has to be asked now.
-    fn read_steadily(&mut self, turn: &mut Turn<'_, O>) -> Result<bool, Trouble> {
-        if !turn.steady || self.lineage.len() != 1 {
-            return Ok(false);
-        }
-        let n_before = turn.tally.bytes;
-        let moved = self.read(turn, false)?;
-        let file_bytes = self.lineage.front().map_or(0, |front| front.offset);
-        if moved && !grew_steadily(turn.tally.bytes - n_before, file_bytes) {
-            self.hold(turn.os)?;
-        }
-        Ok(moved)
-    }
-
-    fn look_and_read(&mut self, turn: &mut Turn<'_, O>) -> Result<bool, Trouble> {
-        turn.steady = false;
-        let missing = match self.lineage.look(turn.os) {
-            Ok(look) => look == Look::Missing,
-            Err(error) => return Err(self.source_trouble(error)),
-        };
-        self.read(turn, missing)
-    }
-
-    fn read(&mut self, turn: &mut Turn<'_, O>, missing: bool) -> Result<bool, Trouble> {
-        let read = self.read_on(turn, missing);
-        self.dirty |= !matches!(read, Ok(false)); // It may have come somewhere before it failed.
-        read
     }
 
     /// Opens what is new and reads nothing: whatever the container waits for, the engine's rotation doesn't wait.

@@ -1,4 +1,4 @@
-//! One line of a json-file log into one [`Entry`]. Never fails: what can't be decoded is `Decoded::Malformed`.
+//! One line of a json-file log into one `Entry`. Never fails: what can't be decoded is `Decoded::Malformed`.
 
 mod json_file;
 mod resync;

@@ -28,6 +28,7 @@ impl<O: Os> Container<O> {
             // What came meanwhile is the next look's: asking for it would be another call.
             if moved
                 && turn.steady
+                && self.lineage.len() == 1
                 && let Some(rest) = self.lineage.rest_at_end()
             {
                 self.rest_bytes = rest;

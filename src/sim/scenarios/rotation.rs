@@ -37,7 +37,7 @@ pub const SCENARIOS: &[Scenario] = &[
             world.turns(2);
         },
     },
-    // Its name is looked at only when it grows no more: once right behind a look, once when more came in between.
+    // Once right behind a look, once when more came in between.
     Scenario {
         name: "rotated-while-steady",
         kind: EngineKind::V20,

@@ -68,7 +68,7 @@ pub enum Outcome {
         parent: BatchKey,
         halves: [Plan; 2],
     },
-    /// Its one record can't be delivered: put it aside, then say [`Delivery::buried`].
+    /// Its one record can't be delivered: put it aside, then say `Delivery::buried`.
     Bury {
         key: BatchKey,
         why: String,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -17,10 +18,13 @@ const WORKERS: usize = 1;
 /// Sealed batches that may be answered before the next commit says so, and the one that is on its way.
 const UNSTORED_MAX: usize = (16 * WORKERS + WORKERS) * BATCH;
 
-/// The files' reader and the sink both have the log.
+/// The files' reader and the sink both have the log, and the sink what was rotated: a walk opens the newest first, so the
+/// next rotation could take away what it has not come to.
 fn wait_until_open(agent: &Longshore, log: &Log) {
-    let path = log.path().to_str().expect("a path").to_owned();
-    until("the log is open", PATIENCE, || agent.open_files().iter().filter(|file| **file == path).count() >= 2);
+    let n_open = |path: &Path| agent.open_files().iter().filter(|file| Path::new(file) == path).count();
+    until("the log is open", PATIENCE, || n_open(log.path()) >= 2);
+    let rotated = log.sibling(1);
+    until("the rotated log is open", PATIENCE, || !rotated.exists() || n_open(&rotated) >= 1);
 }
 
 /// Nothing of the log is kept by a descriptor alone.

@@ -105,7 +105,7 @@ impl Log {
         &self.path
     }
 
-    fn sibling(&self, n: usize) -> PathBuf {
+    pub fn sibling(&self, n: usize) -> PathBuf {
         self.path.with_extension(format!("log.{n}"))
     }
 }

@@ -3,12 +3,11 @@
 
 use std::fmt::{self, Write};
 
-use twox_hash::XxHash3_64;
-
 use crate::config::limits::{
     PATH_COMPONENT_BYTES_MAX, PATH_COMPONENTS_MAX, PATH_LITERAL_BYTES_MAX, PATH_VALUE_BYTES_MAX,
 };
 use crate::format::{Metadata, Tag, Template, TemplateError};
+use crate::hash::hash;
 
 /// The agent's own directory in the log-path: no output may go there.
 pub const PRIVATE_DIRECTORY: &str = ".longshore";
@@ -147,7 +146,7 @@ pub fn safe_value(value: &str) -> String {
 }
 
 fn mark(original: &str) -> String {
-    format!("~{:08x}", XxHash3_64::oneshot(original.as_bytes()) >> 32)
+    format!("~{:08x}", hash(original.as_bytes()) >> 32)
 }
 
 fn looks_marked(value: &str) -> bool {

@@ -19,6 +19,8 @@ pub mod discover;
 pub mod forward;
 /// What could not be delivered.
 pub mod loss;
+/// Maps and sets that need no sort to be filled.
+mod ordered;
 /// The same agent on a machine that fails on command.
 #[cfg(test)]
 mod sim;

@@ -179,6 +179,7 @@ impl Pipe {
     }
 }
 
+#[inline]
 fn push(assembler: &mut Assembler, entry: &Entry<'_>, mut render: Render<'_>) {
     assembler.push(entry, &mut |record| render.record(&record));
 }

@@ -1,11 +1,12 @@
 //! Which agent of a backfill has which containers and outputs: an output has one writer.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::agent::roster::read_facts;
 use crate::config::Config;
 use crate::discover::listing::{ContainerId, listed_ids};
+use crate::ordered;
 use crate::sys::Os;
 
 /// Which containers and outputs an agent of a backfill takes: all that share an output go together.
@@ -73,7 +74,7 @@ impl Groups {
 
     /// Each name's agent, the groups dealt round.
     fn deal(mut self, n_agents: usize) -> HashMap<String, usize> {
-        let names: BTreeSet<String> = self.leader.keys().cloned().collect();
+        let names = ordered::set(self.leader.keys().cloned());
         let mut agents = HashMap::new();
         let mut next = 0;
         let mut dealt = HashMap::new();

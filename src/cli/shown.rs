@@ -151,7 +151,8 @@ pub(super) fn wrapped(text: &str) -> Vec<String> {
 }
 
 fn schema_value() -> serde_json::Value {
-    let mut properties: Map<_, _> = keys().iter().map(|key| (key.id(), property(key))).collect();
+    let mut properties = Map::new();
+    properties.extend(keys().iter().map(|key| (key.id(), property(key))));
     properties.insert(SECTION.to_owned(), section_schema());
     properties.insert("sinks".to_owned(), shown_sinks::schema());
     json!({
@@ -164,7 +165,8 @@ fn schema_value() -> serde_json::Value {
 }
 
 fn section_schema() -> serde_json::Value {
-    let mut properties: Map<_, _> = section_keys().iter().map(|key| (key.id(), property(key))).collect();
+    let mut properties = Map::new();
+    properties.extend(section_keys().iter().map(|key| (key.id(), property(key))));
     // What is set for all is the default here.
     properties
         .values_mut()

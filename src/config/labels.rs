@@ -14,13 +14,14 @@ use crate::discover::container::{
 use crate::discover::selection::switched;
 use crate::filter::Pattern;
 use crate::format::{Metadata, Part, Tag, Template};
+use crate::ordered;
 
 /// The labels that say how rotated outputs are kept, for when the container is gone.
 pub fn keeping(metadata: &Metadata) -> BTreeMap<String, String> {
     let labels = [LIMIT_LABEL, MAX_FILES_LABEL, COMPRESSION_LABEL].into_iter();
     let short =
         labels.filter_map(|label| Some((label, metadata.label(label).filter(|it| it.len() <= LABEL_BYTES_MAX)?)));
-    short.map(|(label, value)| (label.to_owned(), value.to_owned())).collect()
+    ordered::map(short.map(|(label, value)| (label.to_owned(), value.to_owned())))
 }
 
 /// Applies what is good; gives a line for each label that isn't.

@@ -14,6 +14,7 @@ use crate::cli::layers::nearest;
 use crate::config::file::{At, Setting, Value, refused};
 use crate::config::secret::{self, Secret};
 use crate::forward::rendering::Value as FieldValue;
+use crate::ordered;
 
 /// What a value looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl<'a> Options<'a> {
         specs: impl Iterator<Item = &'static OptionSpec>,
         working_dir: &'a Path,
     ) -> Result<Options<'a>, Failure> {
-        let specs: BTreeMap<&str, &OptionSpec> = specs.map(|spec| (spec.key, spec)).collect();
+        let specs = ordered::map(specs.map(|spec| (spec.key, spec)));
         for setting in &table.settings {
             let key = setting.key.as_str();
             let first = key.split_once('.').map_or(key, |(first, _)| first);

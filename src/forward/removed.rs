@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::codec::Change;
 use crate::config::limits::ROW_ABSENT_MAX;
 use crate::forward::rows::spool_name;
+use crate::ordered;
 
 const PREFIX: &[u8] = b"sink/";
 /// Nanoseconds since the Unix epoch at which a start first missed the sink.
@@ -27,7 +28,7 @@ pub enum Fate {
 
 /// The names of all sinks that have rows.
 pub fn names(pairs: &[Pair]) -> BTreeSet<String> {
-    pairs.iter().filter_map(|(key, _)| name_of(key)).collect()
+    ordered::set(pairs.iter().filter_map(|(key, _)| name_of(key)))
 }
 
 fn name_of(key: &[u8]) -> Option<String> {
@@ -46,7 +47,7 @@ pub fn spool_files(pairs: &[Pair], state_dir: &Path, sink: &str) -> Vec<PathBuf>
     let prefix = format!("sink/{sink}/spool/");
     let number =
         |(key, _): &Pair| std::str::from_utf8(key.strip_prefix(prefix.as_bytes())?).ok()?.get(..20)?.parse().ok();
-    let numbers: BTreeSet<u64> = pairs.iter().filter_map(number).collect();
+    let numbers: BTreeSet<u64> = ordered::set(pairs.iter().filter_map(number));
     numbers.into_iter().map(|number| state_dir.join("spool").join(sink).join(spool_name(number))).collect()
 }
 

@@ -1,7 +1,7 @@
 //! Batches of an earlier life: put together again from the log, with the bounds that were stored, so that what is sent
 //! again is what was sent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::checkpoint::commit::Committer;
@@ -12,6 +12,7 @@ use crate::forward::outbox::{Effect, Group};
 use crate::forward::requests::{Content, Sealed};
 use crate::forward::rows::{BatchPlace, BatchRow};
 use crate::forward::{Forwarder, Transport};
+use crate::ordered;
 use crate::sink::delivery::{BatchKey, LaneId, Part};
 use crate::sys::Os;
 
@@ -46,8 +47,8 @@ impl<O: Os, C: Committer<O>, T: Transport> Forwarder<O, C, T> {
         if !self.root_listed {
             return;
         }
-        let concerned: BTreeSet<&str> =
-            restoring.batches.values().flat_map(|(row, _)| &row.parts).map(|part| part.container.as_str()).collect();
+        let parts = restoring.batches.values().flat_map(|(row, _)| &row.parts);
+        let concerned = ordered::set(parts.map(|part| part.container.as_str()));
         let waits = concerned.iter().any(|id| {
             let slot = self.by_id.get(*id).map(|lane| &self.slots[lane]);
             slot.is_some_and(|slot| slot.selected && !slot.opened)

@@ -19,6 +19,7 @@ use crate::forward::removed::{self, Fate};
 use crate::forward::rows::Keys;
 use crate::forward::{Forwarder, Parts, Request, Surroundings, Transport};
 use crate::loss::Ledger;
+use crate::ordered;
 use crate::sink::delivery::{Answer, BatchKey};
 use crate::sink::registry::Net;
 use crate::sys::unix::Unix;
@@ -116,7 +117,7 @@ impl Running {
 
 /// Sinks that were taken out of the configuration, and those that are back.
 fn mind_removed(shared: &Shared<'_>) {
-    let configured = shared.config.sinks.iter().map(|sink| sink.settings.name.as_str()).collect();
+    let configured = ordered::set(shared.config.sinks.iter().map(|sink| sink.settings.name.as_str()));
     let mut items = Vec::new();
     for (sink, (fate, changes)) in removed::fates(shared.pairs, &configured, Unix.wall_ns()) {
         match fate {

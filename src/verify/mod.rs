@@ -27,6 +27,7 @@ use crate::discover::ContainerConfig;
 use crate::discover::listing::container_ids;
 use crate::format::{Formatter, Metadata, Template};
 use crate::loss::{Loss, Reason};
+use crate::ordered;
 use crate::shape::Shape;
 use crate::sys::Os;
 use crate::sys::unix::Unix;
@@ -90,15 +91,9 @@ impl<'a> Audit<'a> {
     /// Those that are there, those that the outputs tell of, and those that nothing is left of but what they lost; each
     /// with its name.
     fn containers(&self) -> Vec<(String, String)> {
-        let lost: BTreeMap<&String, &String> = self
-            .told
-            .ledger
-            .iter()
-            .filter(|loss| is_lost_to_files(loss))
-            .map(|loss| (&loss.container, &loss.name))
-            .collect();
-        let ids: BTreeSet<&String> =
-            self.present.iter().chain(self.owners.keys()).chain(lost.keys().copied()).collect();
+        let lost = self.told.ledger.iter().filter(|loss| is_lost_to_files(loss));
+        let lost = ordered::map(lost.map(|loss| (&loss.container, &loss.name)));
+        let ids = ordered::set(self.present.iter().chain(self.owners.keys()).chain(lost.keys().copied()));
         let mut selected = Vec::new();
         for id in ids {
             let owner = self.owners.get(id).map(|owned| &owned.name);

@@ -1,5 +1,6 @@
 //! One line of a json-file log into one `Entry`. Never fails: what can't be decoded is `Decoded::Malformed`.
 
+mod escapes;
 mod json_file;
 mod resync;
 mod timestamp;

@@ -1,6 +1,5 @@
 //! sled, opened: its rows, and what it says of itself within.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
 use super::{Change, Row, SCHEMA};
+use crate::ordered;
 
 pub(super) const TREE: &[u8] = b"ckpt.v1";
 /// The row in which the store describes itself. The agent's own keys never begin with NUL.
@@ -47,8 +47,7 @@ impl Db {
     pub(super) fn apply(&mut self, changes: &[Change]) -> Result<(), sled::Error> {
         let mut batch = sled::Batch::default();
         // One key may be changed twice: the last change counts.
-        let last: BTreeMap<&[u8], Option<&[u8]>> =
-            changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
+        let last = ordered::map(changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
         let mut meta = self.meta.clone();
         for (key, value) in last {
             if let Some(before) = self.tree.get(key)? {

@@ -10,6 +10,7 @@ use crate::config::limits::COPIES_RELEASED_MAX;
 use crate::forward::rows::{Keys, SpoolRow, spool_name};
 use crate::forward::spool::BLOCK_BYTES;
 use crate::forward::spool::copying::{Copying, remove};
+use crate::ordered;
 use crate::sink::delivery::LaneId;
 use crate::sys::{FileId, Os};
 use crate::tail::Spooled;
@@ -57,7 +58,7 @@ impl<O: Os> Spool<O> {
         };
         Spool {
             last_number: stored.keys().copied().max().unwrap_or(0),
-            kept: stored.into_iter().map(keep).collect(),
+            kept: ordered::map(stored.into_iter().map(keep)),
             directory,
             job: None,
             is_tidy: false,
@@ -91,7 +92,7 @@ impl<O: Os> Spool<O> {
 
     /// Containers with copies, and what is known of them.
     pub fn containers(&self) -> BTreeMap<&str, &SpoolRow> {
-        self.kept.iter().map(|((id, _), kept)| (id.as_str(), &kept.row)).collect()
+        ordered::map(self.kept.iter().map(|((id, _), kept)| (id.as_str(), &kept.row)))
     }
 
     pub fn bytes(&self) -> u64 {
@@ -99,7 +100,7 @@ impl<O: Os> Spool<O> {
     }
 
     pub fn rows(&self) -> BTreeMap<u64, (SpoolRow, usize)> {
-        self.kept.iter().map(|((_, number), kept)| (*number, (kept.row.clone(), kept.n_parts))).collect()
+        ordered::map(self.kept.iter().map(|((_, number), kept)| (*number, (kept.row.clone(), kept.n_parts))))
     }
 
     /// Files whose rows are gone go, and those that are there are measured.
@@ -109,8 +110,7 @@ impl<O: Os> Spool<O> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
-        let numbers: BTreeMap<String, (String, u64)> =
-            self.kept.keys().map(|key| (spool_name(key.1), key.clone())).collect();
+        let numbers = ordered::map(self.kept.keys().map(|key| (spool_name(key.1), key.clone())));
         for name in names {
             let Some(name) = name.to_str() else { continue };
             let path = self.directory.join(name);

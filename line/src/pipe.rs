@@ -109,7 +109,7 @@ impl Pipe {
         // By reference: an entry is not copied for each line.
         match &self.decoder.decode(line) {
             Decoded::Entry(entry) => {
-                if self.until_ns.is_some_and(|until| entry.time.unix_ns() >= until) {
+                if is_later(entry.time, self.until_ns) {
                     return Flow::Later;
                 }
                 let render = Render { shape: &self.shape, batch, tally };
@@ -132,14 +132,16 @@ impl Pipe {
     /// Whether the first record in it is one for a later run. With an earlier one before it the line is taken as a whole: a
     /// later run begins with a line.
     fn begins_later(&mut self, line: &[u8]) -> bool {
-        let Some(until) = self.until_ns else { return false };
+        if self.until_ns.is_none() {
+            return false;
+        }
         let mut first = None;
         self.decoder.each_piece(line, |_, _, decoded| {
             if let Decoded::Entry(entry) = decoded {
                 first = first.or(Some(entry.time));
             }
         });
-        first.is_some_and(|time| time.unix_ns() >= until)
+        first.is_some_and(|time| is_later(time, self.until_ns))
     }
 
     /// A line that is no record: perhaps a torn one with a whole one glued to it.
@@ -192,7 +194,7 @@ struct Render<'a> {
 
 impl Render<'_> {
     fn record(&mut self, record: &RecordView<'_>) {
-        if self.shape.since_ns.is_some_and(|since| record.time.unix_ns() < since) {
+        if is_early(record.time, self.shape.since_ns) {
             self.tally.early += 1;
             return;
         }
@@ -216,6 +218,17 @@ impl Render<'_> {
     }
 }
 
+/// Before the window (`--since`, which belongs to it): decided, counted, never delivered.
+fn is_early(time: Timestamp, since_ns: Option<i128>) -> bool {
+    since_ns.is_some_and(|since| time.unix_ns() < since)
+}
+
+/// At or after the end of the window (`--until`): left for a later run. Nothing after it in this container may be delivered
+/// now, or the order of the file would be lost.
+fn is_later(time: Timestamp, until_ns: Option<i128>) -> bool {
+    until_ns.is_some_and(|until| time.unix_ns() >= until)
+}
+
 /// Whether fragments are joined; otherwise entries are kept, and no line is ever open.
 pub fn joins(shape: &Shape) -> bool {
     joining(shape) != Joining::Entries
@@ -235,6 +248,16 @@ mod tests {
     const FIRST: &[u8] = br#"{"log":"one\n","stream":"stdout","time":"2026-11-25T16:00:01Z"}"#;
     const SECOND: &[u8] = br#"{"log":"two\n","stream":"stdout","time":"2026-11-25T16:00:02Z"}"#;
     const TORN: &[u8] = br#"{"log":"thr"#;
+
+    #[test]
+    fn since_is_inside_and_until_outside() {
+        let times = [9, 10, 15, 20, 21].map(|ns| Timestamp::from_unix_ns(ns).expect("a time"));
+        assert_eq!(times.map(|time| is_early(time, Some(10))), [true, false, false, false, false]);
+        assert_eq!(times.map(|time| is_later(time, Some(20))), [false, false, false, true, true]);
+        assert!(!times.into_iter().any(|time| is_early(time, None) || is_later(time, None)));
+        let before_1970 = [-6, -5].map(|ns| Timestamp::from_unix_ns(ns).expect("a time"));
+        assert_eq!(before_1970.map(|time| is_early(time, Some(-5))), [true, false]);
+    }
 
     #[test]
     fn a_line_whose_first_record_is_for_a_later_run_is_left_as_a_whole() {

@@ -222,7 +222,7 @@ impl<S: Simd> Letters<S> {
 }
 
 const LETTERS: ([u8; 16], [u8; 16]) = {
-    // A letter that no byte of its row is: row 0 has none of 1.
+    // A row without a letter has one of another row: NUL is of row 0, and 0xff of row 15.
     let (mut letters, mut meanings) = ([0; 16], [0; 16]);
     letters[0] = 0xff;
     let pairs = [b"n\n", b"r\r", b"t\t", b"b\x08", b"f\x0c"];

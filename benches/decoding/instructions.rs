@@ -1,5 +1,9 @@
 //! Splits, decodes and formats a fixed corpus once, for `scripts/instructions` to count: `instructions WORKLOAD`.
-//! An example and no bench, for cargo links the whole program beside each bench, which takes longer than all of this.
+//! An example of `line/`, and no bench: cargo links the whole program beside each bench, and builds all that the library needs
+//! for an example of the program. That takes longer than all of this.
+
+// What the benches call it.
+extern crate longshore_line as longshore;
 
 #[path = "../corpus/mod.rs"]
 mod corpus;

@@ -20,11 +20,7 @@ pub fn kinds(level: Level, text: &[u8], end: usize) -> u8 {
 
 #[inline(always)]
 fn kinds_by<S: Simd>(simd: S, text: &[u8], end: usize) -> u8 {
-    let mut seen = Seen {
-        lowest: u8x64::splat(simd, u8::MAX),
-        special: u8x64::splat(simd, 0).simd_gt(0),
-        any: u8x64::splat(simd, 0),
-    };
+    let mut seen = Seen { lowest: u8x64::splat(simd, u8::MAX), special: lanes(simd, 0), any: u8x64::splat(simd, 0) };
     let mut start = 0;
     while start + BLOCK_BYTES <= end {
         seen.add(Block::at(text, start, end).bytes(simd));
@@ -106,38 +102,15 @@ pub struct Unescaped {
 }
 
 /// Writes `text[..end]` to the beginning of `out`, its escapes resolved; `out` grows as needed, and what is behind has no
-/// meaning. `text` may go on behind `end`. None, for serde_json: it isn't the inside of a string, or has surrogates, which
-/// are rare; or the processor can't look up bytes (x86-64 without SSE4.2, before 2008, or a virtual one that hides it).
+/// meaning. `text` may go on behind `end`. None: it isn't the inside of a string, or has surrogates, which are rare enough
+/// for serde_json.
 #[inline]
 pub fn unescape(level: Level, text: &[u8], end: usize, out: &mut Vec<u8>) -> Option<Unescaped> {
     // Every block is written as a whole, and what is too much overwritten by the next one.
     if out.len() < end + BLOCK_BYTES {
         out.resize(end + BLOCK_BYTES, 0);
     }
-    // By hand, without the levels that would do it byte by byte.
-    match level {
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512(simd) => simd.vectorize(
-            #[inline(always)]
-            || unescape_by(simd, text, end, out),
-        ),
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2(simd) => simd.vectorize(
-            #[inline(always)]
-            || unescape_by(simd, text, end, out),
-        ),
-        #[cfg(target_arch = "x86_64")]
-        Level::Sse4_2(simd) => simd.vectorize(
-            #[inline(always)]
-            || unescape_by(simd, text, end, out),
-        ),
-        #[cfg(target_arch = "aarch64")]
-        Level::Neon(simd) => simd.vectorize(
-            #[inline(always)]
-            || unescape_by(simd, text, end, out),
-        ),
-        _ => None,
-    }
+    dispatch!(level, simd => unescape_by(simd, text, end, out))
 }
 
 #[inline(always)]
@@ -150,7 +123,7 @@ fn unescape_by<S: Simd>(simd: S, text: &[u8], end: usize, out: &mut [u8]) -> Opt
         let within = block.within();
         let mask = |byte: u8| bytes.simd_eq(byte).to_bitmask();
         let (quotes, backslashes) = (mask(b'"') & within, mask(b'\\') & within);
-        let escapes = escapes(backslashes);
+        let escapes = escape_starts(backslashes);
         let escaped = escapes << 1;
         let mut n_taken = block.n_bytes;
         // The last byte begins an escape: the next block begins with it, so none begins within one.
@@ -163,13 +136,14 @@ fn unescape_by<S: Simd>(simd: S, text: &[u8], end: usize, out: &mut [u8]) -> Opt
         if quotes & !escaped != 0 {
             return None;
         }
-        let (is_letter, resolved) = letters.resolve(bytes);
+        let (is_letter, meanings) = letters.look_up(bytes);
         let longer = escaped & within & !(is_letter | quotes | backslashes | mask(b'/'));
         if longer != 0 {
             n_taken = longer.trailing_zeros() as usize - 1;
         }
         let kept = !escapes & !u64::MAX.checked_shl(n_taken as u32).unwrap_or(0);
-        let resolved = lanes(simd, escaped & is_letter).select(resolved, bytes);
+        let resolved = lanes(simd, escaped & is_letter).select(meanings, bytes);
+        // There is room: no escape is shorter than what it stands for, so `to` is never beyond `from`.
         resolved.compress(lanes(simd, kept)).store_array(out[to..].first_chunk_mut()?);
         to += kept.count_ones() as usize;
         from += n_taken;
@@ -188,7 +162,7 @@ fn unescape_by<S: Simd>(simd: S, text: &[u8], end: usize, out: &mut [u8]) -> Opt
 
 /// Where escapes begin. The first byte is in none that began before.
 #[inline(always)]
-fn escapes(backslashes: u64) -> u64 {
+fn escape_starts(backslashes: u64) -> u64 {
     // In a run of backslashes every second one begins an escape. Adding the run's first bit to it carries to the bit
     // behind the run, whatever its length (simdjson, find_escaped_branchless).
     const EVEN: u64 = 0x5555_5555_5555_5555;
@@ -214,7 +188,7 @@ impl<S: Simd> Letters<S> {
 
     /// Which bytes are such letters, and what each is then.
     #[inline(always)]
-    fn resolve(&self, bytes: u8x64<S>) -> (u64, u8x64<S>) {
+    fn look_up(&self, bytes: u8x64<S>) -> (u64, u8x64<S>) {
         let row = (bytes >> 1) & 15;
         let is_letter = self.letters.swizzle_dyn_within_blocks(row).simd_eq(bytes).to_bitmask();
         (is_letter, self.meanings.swizzle_dyn_within_blocks(row))

@@ -1,15 +1,16 @@
 //! One line of a json-file log: a hand-written scan of exactly what dockerd writes, serde_json for everything else.
-//! Owns the escapes; knows nothing of files, and joins no fragments.
+//! Owns the fields; knows nothing of files, and joins no fragments. What stands within a string is `escapes`'.
 //! Surprising: the scan starts at the end, where the fields have fixed places, and the text is what is left over.
 
 use std::borrow::Cow;
 
-use super::escapes::{CONTROL, HIGH, QUOTE_OR_BACKSLASH, Unescaped, kinds, unescape};
-use super::{Entry, Stream, Timestamp};
 use fearless_simd::Level;
 use memchr::{memchr, memrchr};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use super::escapes::{CONTROL, HIGH, QUOTE_OR_BACKSLASH, Unescaped, kinds, unescape};
+use super::{Entry, Stream, Timestamp};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoded<'a> {

@@ -128,7 +128,7 @@ impl Timestamp {
     }
 }
 
-/// One time of ten: Docker cuts the zeros at the end.
+/// One time of ten: Docker cuts the zeros at the end. What is no time comes here, too.
 #[inline(never)]
 fn parse_shorter(text: &[u8]) -> Result<Timestamp, TimestampError> {
     match pad(text) {
@@ -151,7 +151,7 @@ fn pad(text: &[u8]) -> Option<[u8; Timestamp::BYTES]> {
     Some(padded)
 }
 
-/// Digits where digits belong, and the marks between them.
+/// Docker's layout, each place within its bounds: hours and dates are to be [checked].
 #[inline]
 fn is_layout(padded: &[u8; Timestamp::BYTES]) -> bool {
     // As vectors: whether a compiler makes such of a loop over the bytes depends on its level.
@@ -160,7 +160,7 @@ fn is_layout(padded: &[u8; Timestamp::BYTES]) -> bool {
     (fits(0) & fits(1)).to_bitmask() == 0xffff
 }
 
-/// `padded` has digits where digits belong; are they a time? By reference: read where it stands, and copied once.
+/// `padded` is of the [layout](is_layout); is it a time? By reference: read where it stands, and copied once.
 #[inline]
 fn checked(padded: &[u8; Timestamp::BYTES]) -> Result<Timestamp, TimestampError> {
     let two = |place: usize| (padded[place] - b'0') * 10 + (padded[place + 1] - b'0');
@@ -185,7 +185,7 @@ fn is_late_day(century: u8, year: u8, month: u8, day: u8) -> bool {
     (1..=12).contains(&month) && (29..=days).contains(&day)
 }
 
-/// Offsets, lower case, a blank for the `T`: podman and people write these.
+/// Offsets, lower case, a blank for the `T`: podman and people write these. And what is wrong with all others.
 #[cold]
 fn parse_other(text: &[u8]) -> Result<Timestamp, TimestampError> {
     // jiff takes more than RFC 3339 (weeks, years of six digits, zone names) and rounds second 60 to 59.
@@ -309,6 +309,8 @@ mod tests {
         }
         for time in ["24:00:00", "00:60:00", "23:59:60", "99:00:00"] {
             check(&format!("2026-11-25T{time}Z"), "Range");
+            check(&format!("2026-11-25T{time}.123456789Z"), "Range");
+            check(&format!("2026-11-25 {time}Z"), "Range");
         }
     }
 

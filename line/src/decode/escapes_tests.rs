@@ -83,9 +83,11 @@ fn kinds_sees_every_place_and_nothing_behind() {
 #[test]
 fn escapes_at_every_place() {
     let letters = (0..=u8::MAX).map(|letter| vec![b'\\', letter]);
-    let others: [&[u8]; 9] =
-        [br"\u003c", br"\u20AC", br"\ufffd", br"\ud83d", br"\u12g4", br"\u+123", br"\\\", br"\\\n\\\", br#"\"\""#];
-    for escape in letters.chain(others.map(<[u8]>::to_vec)) {
+    let codes =
+        ["003c", "0000", "007F", "0080", "00a0", "0100", "20AC", "fffd", "d83d", "12g4", "+123", "00+1", "000G"];
+    let codes = codes.map(|code| format!("\\u{code}").into_bytes());
+    let others: [&[u8]; 5] = [br"\\\", br"\\\n\\\", br#"\"\""#, br"\u001b[0m\u001b", br"\\u001b\u\u001b"];
+    for escape in letters.chain(codes).chain(others.map(<[u8]>::to_vec)) {
         for n_before in (0..10).chain(54..74).chain(120..132) {
             for n_behind in [0, 1, 30, 80] {
                 let text = [vec![b'a'; n_before], escape.clone(), vec![b'z'; n_behind]].concat();
@@ -99,7 +101,8 @@ fn texts() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
         "[a-z ]{0,40}".prop_map(String::into_bytes),
         prop::sample::select(vec![
-            "\\\"", "\\\\", "\\n", "\\t", "\\u003c", "\\u20ac", "\\ufffd", "ž", "日本", "\\", "\""
+            "\\\"", "\\\\", "\\n", "\\t", "\\u003c", "\\u001B", "\\u00e9", "\\u20ac", "\\ufffd", "ž", "日本", "\\",
+            "\""
         ])
         .prop_map(|part| part.as_bytes().to_vec()),
         prop::collection::vec(any::<u8>(), 0..3),

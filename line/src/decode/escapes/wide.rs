@@ -113,12 +113,19 @@ pub fn unescape<S: Simd>(simd: S, text: &[u8], end: usize, out: &mut Vec<u8>) ->
             return None;
         }
         let (is_letter, meanings) = letters.look_up(bytes);
-        let longer = escaped & within & !(is_letter | quotes | backslashes | mask(b'/'));
+        let mut resolved = lanes(simd, escaped & is_letter).select(meanings, bytes);
+        let mut kept = !escapes;
+        let mut longer = escaped & within & !(is_letter | quotes | backslashes | mask(b'/'));
+        if longer != 0 {
+            let codes = Codes::find(simd, bytes, longer, within);
+            resolved = lanes(simd, codes.starts << 3).select(codes.characters, resolved);
+            kept &= !(codes.starts | codes.starts << 1 | codes.starts << 2 | codes.starts << 4);
+            longer &= !codes.starts;
+        }
         if longer != 0 {
             n_taken = longer.trailing_zeros() as usize - 1;
         }
-        let kept = !escapes & !u64::MAX.checked_shl(n_taken as u32).unwrap_or(0);
-        let resolved = lanes(simd, escaped & is_letter).select(meanings, bytes);
+        kept &= !u64::MAX.checked_shl(n_taken as u32).unwrap_or(0);
         // There is room: no escape is shorter than what it stands for, so `to` is never beyond `from`.
         resolved.compress(lanes(simd, kept)).store_array(out[to..].first_chunk_mut()?);
         to += kept.count_ones() as usize;
@@ -147,6 +154,30 @@ fn escape_starts(backslashes: u64) -> u64 {
     let carried = odd_starts.wrapping_add(backslashes);
     let escaped = (EVEN ^ (carried << 1)) & follows;
     backslashes & !escaped
+}
+
+/// Escapes `\u0000` to `\u007f`: of json-file logs nearly all, for Docker writes `<`, `>`, `&` and control characters so.
+struct Codes<S: Simd> {
+    /// Where their `u`s are.
+    starts: u64,
+    /// In place of the first digit that counts, the character.
+    characters: u8x64<S>,
+}
+
+impl<S: Simd> Codes<S> {
+    /// Of the escapes whose letters are at `letters`, those that end within the block.
+    #[inline(always)]
+    fn find(simd: S, bytes: u8x64<S>, letters: u64, within: u64) -> Codes<S> {
+        let mask = |lanes: <u8x64<S> as SimdBase<S>>::Mask| lanes.to_bitmask() & within;
+        let is_high = (bytes | 0x20).simd_ge(b'a');
+        let digits = (bytes & 15) + is_high.select(u8x64::splat(simd, 9), u8x64::splat(simd, 0));
+        let zeros = mask(bytes.simd_eq(b'0'));
+        let below_8 = mask((bytes & !7).simd_eq(b'0'));
+        let hex = mask((bytes - b'0').simd_lt(10)) | mask(((bytes | 0x20) - b'a').simd_lt(6));
+        let starts = letters & mask(bytes.simd_eq(b'u')) & zeros >> 1 & zeros >> 2 & below_8 >> 3 & hex >> 4;
+        let next_digits = digits.slide::<1>(u8x64::splat(simd, 0));
+        Codes { starts, characters: digits << 4 | next_digits }
+    }
 }
 
 /// The letters that stand for a control character behind a backslash. They differ in bits 1 to 4: tables of 16.

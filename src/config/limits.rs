@@ -10,6 +10,9 @@ use crate::assemble::PIECE_RAW_BYTES;
 /// no more per byte than larger ones.
 pub const QUANTUM_BYTES: usize = 256 * 1024;
 
+/// Read at once where the batch or the segment has room for less: lines are mostly shorter when they are rendered.
+pub const READ_BYTES_MIN: usize = 16 * 1024;
+
 /// Read of one log in one turn. Lines that a filter leaves out fill no batch: without a bound a log of gigabytes would be
 /// read to its end while nobody else is served and nothing is committed.
 pub const TURN_BYTES_MAX: usize = 4 * QUANTUM_BYTES;

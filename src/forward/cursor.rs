@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::container::Facts;
 use crate::assemble::{Assembler, Joining, LatePieces, Unfinished};
-use crate::config::limits::{SILENCE, SILENCE_NON_BLOCKING, SILENCE_STOPPED};
+use crate::config::limits::{QUANTUM_BYTES, SILENCE, SILENCE_NON_BLOCKING, SILENCE_STOPPED};
 use crate::decode::{Decoded, Decoder};
 use crate::filter::{Redacted, Redaction, TextFilter};
 use crate::format::RecordView;
@@ -160,7 +160,7 @@ impl<O: Os> Cursor<O> {
         let missing = self.lineage.look(os)? == Look::Missing;
         let mut moved = false;
         loop {
-            match self.lineage.read(os, buffer)? {
+            match self.lineage.read(os, buffer, QUANTUM_BYTES)? {
                 Chunk::Lines { offset, bytes } => {
                     self.note_place(os)?;
                     self.lines(os, buffer, offset, bytes, met)?;

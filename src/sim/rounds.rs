@@ -61,6 +61,20 @@ fn a_log_that_grows_steadily_is_asked_once_a_look_whether_there_is_more() {
     );
 }
 
+/// What has no room in the batch would be read again in the next turn.
+#[test]
+fn a_backlog_is_read_once() {
+    let line = br#"{"log":"short\n","stream":"stdout","time":"2026-11-25T00:00:00.000000001Z"}"#;
+    let text = [&line[..], b"\n"].concat().repeat(3 * TURN_BYTES_MAX / line.len());
+    let mut world = World::new(EngineKind::V20, "", Timing::OutcomeLater, 1, &Counters::new(0));
+    let id = world.run("web", Options::default());
+    world.os.engine_write_whole(world.docker.directory(&id).join(format!("{id}-json.log")), &text).unwrap();
+    world.quiet();
+    assert_eq!(stored(&world), [(id, text.len() as u64)]);
+    let n_bytes = world.os.read_bytes();
+    assert!(n_bytes < text.len() as u64 * 21 / 20, "{n_bytes} bytes of {} were read", text.len());
+}
+
 /// A log of which nothing is written, because of a filter or because no line is good, fills no batch that ends its turn.
 #[test]
 fn a_long_log_that_nobody_wants_is_read_in_turns() {

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use crate::config::limits::QUANTUM_BYTES;
 use crate::sim::os::{Errno, Fault, FaultPlan};
 use crate::tail::tests::{DIRECTORY, LOG, Log, gzip, head_of, told_at_every_call};
 use crate::tail::{Lineage, Look};
@@ -85,7 +86,7 @@ fn a_directory_that_is_gone_has_no_copies_and_one_that_can_t_be_listed_is_asked_
     log.copytruncate("three\n");
     log.os.set_failing(DIRECTORY, Some(Errno::Io));
     let mut buffer = Vec::new();
-    assert_eq!(log.lineage.read(&log.os, &mut buffer).unwrap_err().raw_os_error(), Some(5));
+    assert_eq!(log.lineage.read(&log.os, &mut buffer, QUANTUM_BYTES).unwrap_err().raw_os_error(), Some(5));
     log.os.set_failing(DIRECTORY, None);
     assert_eq!(log.read(), "[0..0]two\nthree\n");
     let file = log.os.engine_open(LOG).unwrap();
@@ -213,7 +214,7 @@ fn a_first_line_waits_for_a_look_at_what_may_be_copied() {
     let mut log = Log::of("");
     log.write("one\n");
     log.os.set_failing(DIRECTORY, Some(Errno::Io));
-    assert!(log.lineage.read(&log.os, &mut buffer).is_err());
+    assert!(log.lineage.read(&log.os, &mut buffer, QUANTUM_BYTES).is_err());
     log.os.set_failing(DIRECTORY, None);
     let file = log.os.engine_open(LOG).unwrap();
     log.os.engine_rmdir(DIRECTORY).unwrap();

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use memchr::memrchr;
 
-use crate::config::limits::{LINE_BYTES_MAX, QUANTUM_BYTES};
+use crate::config::limits::LINE_BYTES_MAX;
 use crate::sys::{FileId, Os, Stat};
 use crate::tail::{Fingerprint, Source};
 
@@ -154,11 +154,17 @@ impl<O: Os> Generation<O> {
         is_same.then_some(end.text - self.offset)
     }
 
-    /// Reads on. `None`: the bytes before the offset aren't those that were read.
-    pub(super) fn fill(&mut self, os: &O, buffer: &mut Vec<u8>, stat: Stat) -> io::Result<Option<Chunk>> {
+    /// Reads on by `wanted` bytes, by more where a line is longer. `None`: the bytes before the offset aren't those that were
+    /// read.
+    pub(super) fn fill(
+        &mut self,
+        os: &O,
+        buffer: &mut Vec<u8>,
+        mut wanted: usize,
+        stat: Stat,
+    ) -> io::Result<Option<Chunk>> {
         // A copy of ours doesn't change, but a damaged part of it proves nothing.
         let overlap = if self.spool_number().is_some() { 0 } else { self.proof.len() };
-        let mut wanted = QUANTUM_BYTES;
         loop {
             // What comes meanwhile is the next look's: asking for it would cost a call that says there is none.
             let unread = if self.is_plain() { stat.size.saturating_sub(self.offset) } else { u64::MAX };

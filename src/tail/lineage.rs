@@ -378,8 +378,9 @@ impl<O: Os> Lineage<O> {
         Ok(())
     }
 
-    /// The next bytes of the oldest incarnation into `buffer`, which is the agent's one read buffer.
-    pub fn read(&mut self, os: &O, buffer: &mut Vec<u8>) -> io::Result<Chunk> {
+    /// The next bytes of the oldest incarnation into `buffer`, which is the agent's one read buffer: `wanted` of them, or
+    /// what it takes to find the end of a line.
+    pub fn read(&mut self, os: &O, buffer: &mut Vec<u8>, wanted: usize) -> io::Result<Chunk> {
         if !self.copies_due.is_empty() {
             self.check_held(os)?; // The last try failed.
         }
@@ -410,7 +411,7 @@ impl<O: Os> Lineage<O> {
             return Ok(Chunk::Quiet { rest });
         }
         let front = self.generations.front_mut().expect("copies only come before it");
-        let chunk = front.fill(os, buffer, stat)?;
+        let chunk = front.fill(os, buffer, wanted, stat)?;
         match chunk {
             None => self.rewritten(os, stat),
             Some(chunk) => Ok(chunk),

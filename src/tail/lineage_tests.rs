@@ -497,7 +497,7 @@ fn nuls_are_passed_over_once_text_follows() {
     let mut log = Log::of("one\n");
     assert_eq!(log.read(), "one\n");
     log.write("\0\0\0\0");
-    assert_eq!(log.lineage.read(&log.os, &mut Vec::new()).unwrap(), Chunk::Quiet { rest: 4 });
+    assert_eq!(log.lineage.read(&log.os, &mut Vec::new(), QUANTUM_BYTES).unwrap(), Chunk::Quiet { rest: 4 });
     assert_eq!(log.read(), "");
     log.write("two\n");
     assert_eq!(log.read(), "[4 nul]two\n");
@@ -518,7 +518,7 @@ fn nuls_are_passed_over_once_text_follows() {
 #[test]
 fn a_part_of_what_is_passed_over_is_no_proof_of_it() {
     let mut log = Log::of("\0\0\0\0\0\0one\n");
-    let chunk = log.lineage.read(&log.os, &mut Vec::new()).unwrap();
+    let chunk = log.lineage.read(&log.os, &mut Vec::new(), QUANTUM_BYTES).unwrap();
     assert_eq!(chunk, Chunk::Waste { offset: 0, bytes: 6, nul: true });
     log.os.arm(FaultPlan::at(0, Fault::ShortRead(3)));
     assert!(log.lineage.pass_over(&log.os, 0, 6).is_err());
@@ -531,9 +531,9 @@ fn the_rest_of_a_log_is_the_line_without_an_end() {
     let mut log = Log::of("one\ntwo");
     let mut buffer = Vec::new();
     assert_eq!(log.read(), "one\n");
-    assert_eq!(log.lineage.read(&log.os, &mut buffer).unwrap(), Chunk::Quiet { rest: 3 });
+    assert_eq!(log.lineage.read(&log.os, &mut buffer, QUANTUM_BYTES).unwrap(), Chunk::Quiet { rest: 3 });
     log.write("?");
-    assert_eq!(log.lineage.read(&log.os, &mut buffer).unwrap(), Chunk::Quiet { rest: 4 });
+    assert_eq!(log.lineage.read(&log.os, &mut buffer, QUANTUM_BYTES).unwrap(), Chunk::Quiet { rest: 4 });
     log.os.arm(FaultPlan::at(0, Fault::ShortRead(2)));
     assert!(log.lineage.rest(&log.os, &mut buffer, 4).is_err(), "a part of it is no record");
     log.os.disarm();
@@ -543,7 +543,7 @@ fn the_rest_of_a_log_is_the_line_without_an_end() {
     log.write("\n");
     assert_eq!(log.read(), "two?\n");
     log.write("three");
-    assert_eq!(log.lineage.read(&log.os, &mut buffer).unwrap(), Chunk::Quiet { rest: 5 });
+    assert_eq!(log.lineage.read(&log.os, &mut buffer, QUANTUM_BYTES).unwrap(), Chunk::Quiet { rest: 5 });
     log.os.engine_truncate(&log.os.engine_open(LOG).unwrap(), 11);
     let (offset, range) = log.lineage.rest(&log.os, &mut buffer, 5).unwrap();
     assert_eq!((offset, &buffer[range]), (9, &b"th"[..]), "it was cut meanwhile");
@@ -607,7 +607,7 @@ fn a_call_that_fails_costs_no_line_of_a_rotation() {
 fn lines_that_were_not_taken_are_read_again() {
     let mut log = Log::of("one\n\n");
     let mut buffer = Vec::new();
-    let lines = log.lineage.read(&log.os, &mut buffer).unwrap();
+    let lines = log.lineage.read(&log.os, &mut buffer, QUANTUM_BYTES).unwrap();
     assert_eq!(lines, Chunk::Lines { offset: 0, bytes: 0..5 });
     log.lineage.advance(4, b"one\n");
     assert_eq!(log.read(), "\n");

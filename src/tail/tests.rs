@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::limits::PROOF_BYTES;
+use crate::config::limits::{PROOF_BYTES, QUANTUM_BYTES};
 use crate::sim::os::{Errno, Fault, FaultPlan, SimOs};
 use crate::sys::Os;
 use crate::tail::spooled::{End, Extent, FRAME_TEXT_BYTES, append_end, append_frame};
@@ -112,7 +112,7 @@ impl Log {
     pub fn read_into(&mut self, told: &mut String) -> io::Result<()> {
         let mut buffer = Vec::new();
         for _ in 0..TURNS_MAX {
-            match self.lineage.read(&self.os, &mut buffer)? {
+            match self.lineage.read(&self.os, &mut buffer, QUANTUM_BYTES)? {
                 Chunk::Lines { offset, bytes } => {
                     let mut at = offset;
                     for line in buffer[bytes].split_inclusive(|byte| *byte == b'\n') {

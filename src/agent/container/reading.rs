@@ -4,7 +4,7 @@ use memchr::memchr_iter;
 
 use crate::agent::container::{Container, Stage, Trouble, Turn};
 use crate::assemble::LatePieces;
-use crate::config::limits::{OWED_BYTES_MAX, TURN_BYTES_MAX, TURN_LOSSES_MAX};
+use crate::config::limits::{OWED_BYTES_MAX, QUANTUM_BYTES, READ_BYTES_MIN, TURN_BYTES_MAX, TURN_LOSSES_MAX};
 use crate::decode::{Decoded, Decoder};
 use crate::loss::Reason;
 use crate::pipe::Flow;
@@ -16,9 +16,12 @@ impl<O: Os> Container<O> {
         let mut moved = false;
         let mut n_read = 0;
         loop {
+            let batch_max = self.batch_max(turn.quantum_bytes);
+            let room = batch_max.saturating_sub(self.batch.len());
             if self.later
                 || self.finished
-                || self.batch.len() >= self.batch_max(turn.quantum_bytes)
+                || room == 0
+                || moved && room < batch_max / 8
                 || n_read >= TURN_BYTES_MAX
                 || turn.losses.len() >= TURN_LOSSES_MAX
                 || self.barrier.is_some()
@@ -35,7 +38,9 @@ impl<O: Os> Container<O> {
                 self.quiet = true;
                 return Ok(true);
             }
-            let chunk = match self.lineage.read(turn.os, turn.buffer) {
+            // What has no room in the batch would be read again in the next turn.
+            let wanted = room.clamp(READ_BYTES_MIN, QUANTUM_BYTES);
+            let chunk = match self.lineage.read(turn.os, turn.buffer, wanted) {
                 Ok(chunk) => chunk,
                 Err(error) => return Err(self.source_trouble(error)),
             };

@@ -9,7 +9,7 @@ use crate::agent::container::{Container, Turn};
 use crate::assemble::Unfinished;
 use crate::batch::Batch;
 use crate::checkpoint::{Epoch, Ladder, Row, Rung};
-use crate::config::limits::{SEEK_LINES_MAX, STASH_BYTES_MAX};
+use crate::config::limits::{QUANTUM_BYTES, SEEK_LINES_MAX, STASH_BYTES_MAX};
 use crate::hash::hash;
 use crate::loss::Reason;
 use crate::pipe::{Pipe, Tally};
@@ -407,7 +407,7 @@ fn scan<O: Os>(
     let mut batch = Batch::default();
     let mut scanned = Scanned { found: None, open: Unfinished::default() };
     loop {
-        let (offset, bytes, is_rest) = match lineage.read(turn.os, &mut buffer)? {
+        let (offset, bytes, is_rest) = match lineage.read(turn.os, &mut buffer, QUANTUM_BYTES)? {
             Chunk::Lines { offset, bytes } => (offset, bytes, false),
             Chunk::Quiet { rest } => {
                 let (offset, bytes) = if rest > 0 { lineage.rest(turn.os, &mut buffer, rest)? } else { (0, 0..0) };

@@ -25,6 +25,7 @@ impl SimOs {
             wall_ns: FIRST_WALL_NS,
             plan: None,
             calls: Vec::new(),
+            read_bytes: 0,
             acts: BTreeMap::new(),
             trace: VecDeque::new(),
             capacities: BTreeMap::new(),
@@ -70,6 +71,11 @@ impl SimOs {
     /// The name of each call since [`SimOs::arm`], by number: `calls()[k]` is what call `k` was.
     pub fn calls(&self) -> Vec<&'static str> {
         lock(&self.world).calls.clone()
+    }
+
+    /// What the agent read so far.
+    pub fn read_bytes(&self) -> u64 {
+        lock(&self.world).read_bytes
     }
 
     /// The last few calls with their paths and outcomes, for the message of a failed test.

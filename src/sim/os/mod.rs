@@ -107,6 +107,7 @@ struct World {
     plan: Option<FaultPlan>,
     /// The name of each call since the plan was armed; its index is its number.
     calls: Vec<&'static str>,
+    read_bytes: u64,
     /// What others do before a call, by its number, in their order.
     acts: BTreeMap<u64, Vec<Act>>,
     trace: VecDeque<String>,
@@ -384,7 +385,11 @@ impl Os for SimOs {
     fn read_at(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.call_file("read_at", file, |world, key, fault| {
             let content = world.disk.content(key)?;
-            let Some(Fault::ShortRead(limit)) = fault else { return Ok(content.read(offset, buffer)) };
+            let Some(Fault::ShortRead(limit)) = fault else {
+                let n_bytes = content.read(offset, buffer);
+                world.read_bytes += n_bytes as u64;
+                return Ok(n_bytes);
+            };
             let n_bytes = content.read(offset, &mut buffer[..]).min(limit);
             world.coverage.count("short_reads");
             Ok(n_bytes)

@@ -12,7 +12,7 @@ mod decoding;
 
 use std::hint::black_box;
 
-use decoding::{WORKLOADS, decode_lines, record};
+use decoding::{WORKLOADS, decode_lines};
 use longshore::format::{Formatter, Metadata, Template};
 
 /// Small enough for valgrind, large enough that what a process does once is nothing.
@@ -32,5 +32,5 @@ fn main() {
 #[inline(never)]
 fn counted(corpus: &[u8], out: &mut Vec<u8>) {
     let formatter = Formatter::text(&Template::default(), &Metadata::default());
-    decode_lines(corpus, |entry| formatter.append(&record(entry), out));
+    decode_lines(corpus, |entry| formatter.append(&entry.record, out));
 }

@@ -3,7 +3,6 @@
 use std::hint::black_box;
 
 use longshore::decode::{Decoded, Decoder, Entry};
-use longshore::format::RecordView;
 
 use crate::corpus::Kind;
 
@@ -30,8 +29,4 @@ pub fn decode_lines(corpus: &[u8], mut visit: impl FnMut(&Entry<'_>)) {
         }
         start = end + 1;
     }
-}
-
-pub fn record<'a>(entry: &Entry<'a>) -> RecordView<'a> {
-    RecordView { stream: entry.stream, time: entry.time, text: entry.text, attrs: entry.attrs, line: entry.line }
 }

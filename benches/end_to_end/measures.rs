@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use longshore::decode::{Decoded, Decoder, Entry};
-use longshore::format::{Formatter, Metadata, RecordView, Template};
+use longshore::decode::{Decoded, Decoder};
+use longshore::format::{Formatter, Metadata, Template};
 
 use crate::corpus::{self, Corpus, Kind};
 use crate::host::{Content, Host, Writer};
@@ -90,8 +90,7 @@ pub fn floors(scale: &Scale) -> Figures {
                 let line = &lines[start..end];
                 start = end + 1;
                 let Decoded::Entry(entry) = decoder.decode(line) else { unreachable!("the corpus has only entries") };
-                let Entry { stream, time, text, attrs, .. } = entry;
-                formatter.append(&RecordView { stream, time, text, attrs, line }, out);
+                formatter.append(&entry.record, out);
             }
         };
         keep_highest(&mut figures, "decode loop (read, decode, write)", copy(&from, &to, decode));

@@ -86,12 +86,12 @@ fn n_replaced(json: &str) -> usize {
 }
 
 fn check(line: &[u8], entry: &Entry<'_>, expected: &Expected) {
-    assert_eq!(entry.line, line);
+    assert_eq!(entry.record.line, line);
     let text = expected.text.strip_suffix('\n').unwrap_or(&expected.text);
-    assert_eq!((entry.text, entry.ends_line), (text.as_bytes(), text.len() < expected.text.len()));
+    assert_eq!((entry.record.text, entry.ends_line), (text.as_bytes(), text.len() < expected.text.len()));
     assert_eq!(entry.raw_bytes as usize, expected.text.len() - 2 * expected.n_replaced);
-    assert_eq!((entry.stream, entry.time), (expected.stream, expected.time));
-    assert_eq!(entry.attrs, expected.attrs.as_deref().map(str::as_bytes));
+    assert_eq!((entry.record.stream, entry.record.time), (expected.stream, expected.time));
+    assert_eq!(entry.record.attrs, expected.attrs.as_deref().map(str::as_bytes));
 }
 
 fn check_pieces(line: &[u8]) {

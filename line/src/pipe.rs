@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::assemble::{Assembler, Joining, LatePieces, Unfinished};
 use crate::batch::Batch;
-use crate::decode::{Decoded, Decoder, Entry, Fault, Stream, Timestamp};
+use crate::decode::{Decoded, Decoder, Entry, Fault, RecordView, Stream, Timestamp};
 use crate::filter::Redacted;
-use crate::format::{Formatter, RecordView};
+use crate::format::Formatter;
 use crate::shape::Shape;
 
 /// A range of a source file that held no record.
@@ -109,11 +109,11 @@ impl Pipe {
         // By reference: an entry is not copied for each line.
         match &self.decoder.decode(line) {
             Decoded::Entry(entry) => {
-                if is_later(entry.time, self.until_ns) {
+                if is_later(entry.record.time, self.until_ns) {
                     return Flow::Later;
                 }
                 let render = Render { shape: &self.shape, batch, tally };
-                self.last_time = Some(entry.time);
+                self.last_time = Some(entry.record.time);
                 push(&mut self.assembler, entry, render);
                 self.count_joined(tally);
             }
@@ -138,7 +138,7 @@ impl Pipe {
         let mut first = None;
         self.decoder.each_piece(line, |_, _, decoded| {
             if let Decoded::Entry(entry) = decoded {
-                first = first.or(Some(entry.time));
+                first = first.or(Some(entry.record.time));
             }
         });
         first.is_some_and(|time| is_later(time, self.until_ns))
@@ -149,7 +149,7 @@ impl Pipe {
         let Pipe { decoder, assembler, shape, last_time, .. } = self;
         decoder.each_piece(line, |start, end, decoded| match decoded {
             Decoded::Entry(entry) => {
-                *last_time = Some(entry.time);
+                *last_time = Some(entry.record.time);
                 push(assembler, &entry, Render { shape, batch, tally });
             }
             Decoded::Malformed(fault) => {
@@ -164,7 +164,7 @@ impl Pipe {
         let mut batch = Batch::default();
         let mut assembler = Assembler::resume(joining(&self.shape), self.assembler.unfinished().clone());
         let mut render = Render { shape: &self.shape, batch: &mut batch, tally: &mut Tally::default() };
-        assembler.end_all(LatePieces::Impossible, &mut |record| render.record(&record));
+        assembler.end_all(LatePieces::Impossible, &mut |record| render.record(record));
         batch
     }
 
@@ -177,13 +177,13 @@ impl Pipe {
     /// Ends the open lines: a decision, to be committed before it is written.
     pub fn end_open_lines(&mut self, late: LatePieces, batch: &mut Batch, tally: &mut Tally) {
         let mut render = Render { shape: &self.shape, batch, tally };
-        self.assembler.end_all(late, &mut |record| render.record(&record));
+        self.assembler.end_all(late, &mut |record| render.record(record));
     }
 }
 
 #[inline]
 fn push(assembler: &mut Assembler, entry: &Entry<'_>, mut render: Render<'_>) {
-    assembler.push(entry, &mut |record| render.record(&record));
+    assembler.push(entry, &mut |record| render.record(record));
 }
 
 struct Render<'a> {

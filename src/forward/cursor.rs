@@ -16,9 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::agent::container::Facts;
 use crate::assemble::{Assembler, Joining, LatePieces, Unfinished};
 use crate::config::limits::{QUANTUM_BYTES, SILENCE, SILENCE_NON_BLOCKING, SILENCE_STOPPED};
-use crate::decode::{Decoded, Decoder};
+use crate::decode::{Decoded, Decoder, RecordView};
 use crate::filter::{Redacted, Redaction, TextFilter};
-use crate::format::RecordView;
 use crate::forward::mark::{Mark, generation};
 use crate::forward::pending::Pending;
 use crate::forward::rendering::Rendering;
@@ -219,9 +218,9 @@ impl<O: Os> Cursor<O> {
     fn line(&mut self, line: &[u8], mark: Mark, met: &mut Met) {
         let mut emit = Emit { to: &mut self.output, mark, met };
         match self.decoder.decode(line) {
-            Decoded::Entry(entry) => self.assembler.push(&entry, &mut |record| emit.record(&record)),
+            Decoded::Entry(entry) => self.assembler.push(&entry, &mut |record| emit.record(record)),
             Decoded::Malformed(_) => self.decoder.each_piece(line, |_, _, decoded| match decoded {
-                Decoded::Entry(entry) => self.assembler.push(&entry, &mut |record| emit.record(&record)),
+                Decoded::Entry(entry) => self.assembler.push(&entry, &mut |record| emit.record(record)),
                 Decoded::Malformed(_) => emit.met.unparsed += 1,
             }),
         }
@@ -279,7 +278,7 @@ impl<O: Os> Cursor<O> {
 
     fn end_open_lines(&mut self, mark: Mark, late: LatePieces, met: &mut Met) {
         let mut emit = Emit { to: &mut self.output, mark, met };
-        self.assembler.end_all(late, &mut |record| emit.record(&record));
+        self.assembler.end_all(late, &mut |record| emit.record(record));
     }
 
     /// A line that grows no more is ended after a silence: a decision.

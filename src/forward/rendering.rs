@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use crate::format::{Formatter, Metadata, Part, RecordView, Tag, Template, append_string, append_text};
+use crate::decode::RecordView;
+use crate::format::{Formatter, Metadata, Part, Tag, Template, append_string, append_text};
 use crate::forward::mark::Mark;
 
 /// What a field, or a line, is made of.

@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use crate::config::limits::{MAX_LINE_BYTES_MAX, MAX_LINE_BYTES_MIN};
-use crate::decode::{Stream, Timestamp};
+use crate::decode::{RecordView, Stream, Timestamp};
 use crate::filter::Redacted;
-use crate::format::{Formatter, RecordView};
+use crate::format::Formatter;
 use crate::shape::Shape;
 use crate::verify::decode::Entry;
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::{Entry, Stream, Timestamp};
-use crate::format::RecordView;
+use crate::decode::{Entry, RecordView, Stream, Timestamp};
 
 /// Docker cuts a message at this many raw bytes: a shorter piece is the last one.
 pub const PIECE_RAW_BYTES: usize = 16_384;
@@ -89,23 +88,17 @@ impl Assembler {
     /// its own when nothing of the line is missing.
     // Into the pipe, where nearly every entry needs no more than this; `join` stays a call.
     #[inline(always)]
-    pub fn push(&mut self, entry: &Entry<'_>, emit: &mut impl FnMut(RecordView<'_>)) {
+    pub fn push(&mut self, entry: &Entry<'_>, emit: &mut impl FnMut(&RecordView<'_>)) {
         let Joining::Lines { bytes_max } = self.joining else {
-            emit(RecordView {
-                stream: entry.stream,
-                time: entry.time,
-                text: entry.text,
-                attrs: entry.attrs,
-                line: entry.line,
-            });
+            emit(&entry.record);
             return;
         };
         // Docker cuts at 16,384 bytes of what the container wrote; a shorter piece without a newline is the last thing
         // before the stream ended (docker.md: "EOF tail").
         let ends = entry.ends_line || entry.raw_bytes < PIECE_RAW_BYTES as u64;
-        let body = entry.text;
+        let body = entry.record.text;
         if ends && self.unfinished.chains.is_empty() && self.unfinished.ended.is_empty() && body.len() <= bytes_max {
-            emit(view(entry.stream, entry.time, body, entry.attrs, entry.line));
+            emit(&entry.record);
             return;
         }
         self.join(entry, body, ends, bytes_max, emit);
@@ -118,11 +111,11 @@ impl Assembler {
         body: &[u8],
         ends: bool,
         bytes_max: usize,
-        emit: &mut impl FnMut(RecordView<'_>),
+        emit: &mut impl FnMut(&RecordView<'_>),
     ) {
-        let open = self.unfinished.chains.iter().position(|chain| chain.stream == entry.stream);
+        let open = self.unfinished.chains.iter().position(|chain| chain.stream == entry.record.stream);
         let open = match open {
-            Some(ix) if self.unfinished.chains[ix].time != entry.time => {
+            Some(ix) if self.unfinished.chains[ix].time != entry.record.time => {
                 let chain = self.unfinished.chains.remove(ix);
                 emit_rest(&chain, emit);
                 None
@@ -137,10 +130,10 @@ impl Assembler {
         }
         let ix = open.unwrap_or_else(|| {
             self.unfinished.chains.push(Chain {
-                stream: entry.stream,
-                time: entry.time,
+                stream: entry.record.stream,
+                time: entry.record.time,
                 text: Arc::default(),
-                attrs: entry.attrs.map(<[u8]>::to_vec),
+                attrs: entry.record.attrs.map(<[u8]>::to_vec),
             });
             self.unfinished.chains.len() - 1
         });
@@ -149,7 +142,7 @@ impl Assembler {
         text.extend_from_slice(body);
         while text.len() > bytes_max {
             let at = split_point(text, bytes_max);
-            emit(view(chain.stream, chain.time, &text[..at], chain.attrs.as_deref(), &[]));
+            emit(&joined(chain.stream, chain.time, &text[..at], chain.attrs.as_deref()));
             text.drain(..at);
             self.counted.split += 1;
         }
@@ -161,10 +154,10 @@ impl Assembler {
 
     /// Whether the entry belongs to a line that a decision ended. A different time ends that memory.
     fn is_late(&mut self, entry: &Entry<'_>) -> bool {
-        let Some(ix) = self.unfinished.ended.iter().position(|(stream, _)| *stream == entry.stream) else {
+        let Some(ix) = self.unfinished.ended.iter().position(|(stream, _)| *stream == entry.record.stream) else {
             return false;
         };
-        if self.unfinished.ended[ix].1 == entry.time {
+        if self.unfinished.ended[ix].1 == entry.record.time {
             return true;
         }
         self.unfinished.ended.swap_remove(ix);
@@ -173,7 +166,7 @@ impl Assembler {
 
     /// Ends every open chain: a decision that no byte shows, so the caller commits it before its records go out.
     /// `Remember`: late pieces of these lines may still come.
-    pub fn end_all(&mut self, late: LatePieces, emit: &mut impl FnMut(RecordView<'_>)) {
+    pub fn end_all(&mut self, late: LatePieces, emit: &mut impl FnMut(&RecordView<'_>)) {
         for chain in std::mem::take(&mut self.unfinished.chains) {
             emit_rest(&chain, emit);
             if late == LatePieces::Possible {
@@ -191,18 +184,12 @@ pub enum LatePieces {
     Impossible,
 }
 
-fn emit_rest(chain: &Chain, emit: &mut impl FnMut(RecordView<'_>)) {
-    emit(view(chain.stream, chain.time, &chain.text, chain.attrs.as_deref(), &[]));
+fn emit_rest(chain: &Chain, emit: &mut impl FnMut(&RecordView<'_>)) {
+    emit(&joined(chain.stream, chain.time, &chain.text, chain.attrs.as_deref()));
 }
 
-fn view<'a>(
-    stream: Stream,
-    time: Timestamp,
-    text: &'a [u8],
-    attrs: Option<&'a [u8]>,
-    line: &'a [u8],
-) -> RecordView<'a> {
-    RecordView { stream, time, text, attrs, line }
+fn joined<'a>(stream: Stream, time: Timestamp, text: &'a [u8], attrs: Option<&'a [u8]>) -> RecordView<'a> {
+    RecordView { stream, time, text, attrs, line: &[] }
 }
 
 /// The last character boundary at or before `bytes_max`, so that each part is text on its own.

@@ -15,7 +15,8 @@ fn time(second: u8) -> Timestamp {
 fn push(assembler: &mut Assembler, (stream, second, text): (Stream, u8, &[u8]), records: &mut Vec<(u8, Vec<u8>)>) {
     let raw_bytes = text.len() as u64;
     let (text, ends_line) = text.strip_suffix(b"\n").map_or((text, false), |text| (text, true));
-    let entry = Entry { stream, time: time(second), text, ends_line, raw_bytes, attrs: None, line: b"the source line" };
+    let record = RecordView { stream, time: time(second), text, attrs: None, line: b"the source line" };
+    let entry = Entry { record, ends_line, raw_bytes };
     assembler.push(&entry, &mut |record| {
         let second = record.time.to_string()[17..19].parse().expect("two digits");
         records.push((second, record.text.to_vec()));

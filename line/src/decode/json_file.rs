@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::escapes::{CONTROL, HIGH, QUOTE_OR_BACKSLASH, Unescaped, kinds, unescape};
-use super::{Entry, Stream, Timestamp};
+use super::{Entry, RecordView, Stream, Timestamp};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoded<'a> {
@@ -137,14 +137,10 @@ impl Decoder {
             Place::Scratch(n_bytes) => &self.scratch[..n_bytes],
         };
         Entry {
-            stream: found.stream,
-            time: found.time,
-            text,
+            record: RecordView { stream: found.stream, time: found.time, text, attrs: found.attrs, line },
             ends_line: found.text.ends_line,
             // The escape became three bytes of text and stands for one that the container wrote.
             raw_bytes: (text.len() + usize::from(found.text.ends_line) - 2 * found.text.n_replaced) as u64,
-            attrs: found.attrs,
-            line,
         }
     }
 

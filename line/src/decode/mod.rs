@@ -32,17 +32,24 @@ impl Stream {
 /// One decoded object of a json-file log: a whole message, or a fragment of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
-    pub stream: Stream,
-    pub time: Timestamp,
-    /// The text with its escapes resolved, without the newline that ends it. UTF-8.
-    pub text: &'a [u8],
+    /// With its escapes resolved; UTF-8.
+    pub record: RecordView<'a>,
     /// A newline ended the text; else it is a fragment.
     pub ends_line: bool,
     /// How many bytes the container wrote for `text` and its newline: Docker replaces each invalid byte by the escape `\ufffd`, which
     /// counts as one byte; a genuine U+FFFD stands raw and counts as three (moby jsonlog marshalling).
     pub raw_bytes: u64,
+}
+
+/// One message, or a fragment of one, borrowed from the decoder or the assembler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordView<'a> {
+    pub stream: Stream,
+    pub time: Timestamp,
+    /// Without the newline that ended it.
+    pub text: &'a [u8],
     /// The value of `attrs`, a JSON object as it stands in the line.
     pub attrs: Option<&'a [u8]>,
-    /// The line the entry was decoded from, without its newline.
+    /// The line it was decoded from, without its newline; empty when several were joined.
     pub line: &'a [u8],
 }

@@ -14,19 +14,19 @@ const TIME: &str = "2026-11-25T16:09:50.123456789Z";
 /// The text with its newline.
 fn whole(entry: &Entry<'_>) -> Vec<u8> {
     let newline: &[u8] = if entry.ends_line { b"\n" } else { b"" };
-    assert!(!entry.text.ends_with(b"\n") || entry.ends_line, "the newline at the end is cut off");
-    [entry.text, newline].concat()
+    assert!(!entry.record.text.ends_with(b"\n") || entry.ends_line, "the newline at the end is cut off");
+    [entry.record.text, newline].concat()
 }
 
 /// How an entry reads in an .expected file.
 fn show(entry: &Entry<'_>) -> String {
     let text = String::from_utf8(whole(entry)).unwrap();
-    let mut shown = format!("entry {} {} raw={} ", entry.stream.name(), entry.time, entry.raw_bytes);
+    let mut shown = format!("entry {} {} raw={} ", entry.record.stream.name(), entry.record.time, entry.raw_bytes);
     match text.char_indices().nth(200) {
         Some(_) => write!(shown, "{:?}… of {}", text.chars().take(20).collect::<String>(), text.len()).unwrap(),
         None => write!(shown, "{text:?}").unwrap(),
     }
-    if let Some(attrs) = entry.attrs {
+    if let Some(attrs) = entry.record.attrs {
         write!(shown, " attrs={}", std::str::from_utf8(attrs).unwrap()).unwrap();
     }
     shown
@@ -259,8 +259,8 @@ proptest! {
             // The second time the attributes are known.
             let Decoded::Entry(entry) = decoder.decode(&line) else { panic!("{}", line.escape_ascii()) };
             prop_assert_eq!(entry.raw_bytes, raw.len() as u64);
-            prop_assert_eq!(entry.attrs, attrs.map(str::as_bytes));
-            prop_assert_eq!((entry.stream, &*entry.time.to_string(), entry.line), (Stream::Stderr, TIME, &line[..]));
+            prop_assert_eq!(entry.record.attrs, attrs.map(str::as_bytes));
+            prop_assert_eq!((entry.record.stream, &*entry.record.time.to_string(), entry.record.line), (Stream::Stderr, TIME, &line[..]));
             if std::str::from_utf8(&raw).is_ok() {
                 prop_assert_eq!(whole(&entry), raw.clone());
             }
@@ -284,8 +284,8 @@ proptest! {
         let Decoded::Entry(entry) = decoder.decode(&line) else { return Ok(()) };
         let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
         prop_assert_eq!(whole(&entry), value["log"].as_str().unwrap_or("").as_bytes());
-        prop_assert_eq!(Timestamp::parse(value["time"].as_str().unwrap().as_bytes()), Ok(entry.time));
-        let attrs: Option<serde_json::Value> = entry.attrs.map(|attrs| serde_json::from_slice(attrs).unwrap());
+        prop_assert_eq!(Timestamp::parse(value["time"].as_str().unwrap().as_bytes()), Ok(entry.record.time));
+        let attrs: Option<serde_json::Value> = entry.record.attrs.map(|attrs| serde_json::from_slice(attrs).unwrap());
         prop_assert_eq!(attrs, value.get("attrs").cloned());
     }
 

@@ -2,7 +2,8 @@
 
 use wide::u8x16;
 
-use super::{Metadata, RecordView, metadata::clean};
+use super::{Metadata, metadata::clean};
+use crate::decode::RecordView;
 
 /// `,"name":"web","id":"…"` and so on, for every record of a container.
 pub(super) fn constants(metadata: &Metadata) -> Vec<u8> {

@@ -12,19 +12,7 @@ pub use json::{append_string, append_text};
 pub use metadata::{Metadata, VALUE_BYTES_MAX};
 pub use template::{Part, Tag, Template, TemplateError};
 
-use crate::decode::{Stream, Timestamp};
-
-/// One whole message, borrowed from the assembler.
-#[derive(Clone, Copy, Debug)]
-pub struct RecordView<'a> {
-    pub stream: Stream,
-    pub time: Timestamp,
-    /// Without the newline that ended it.
-    pub text: &'a [u8],
-    pub attrs: Option<&'a [u8]>,
-    /// The source line, for [`Formatter::Docker`], without its newline.
-    pub line: &'a [u8],
-}
+use crate::decode::{RecordView, Timestamp};
 
 /// How one container's records look. Stored with an epoch, so that old output can be rendered again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +82,7 @@ fn append_unix_time(time: Timestamp, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::Stream;
 
     fn metadata() -> Metadata {
         Metadata { name: "web".into(), id: "0123456789abcdef".into(), image: "a\"b".into(), ..Metadata::default() }

@@ -522,10 +522,8 @@ impl<O: Os> Container<O> {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let path = output.path().to_owned();
-        let trouble = |error| Trouble::Output(path.clone(), error);
-        output.wake(turn.os).map_err(trouble)?;
-        if let Some(meddling) = output.prepare(turn.os).map_err(trouble)? {
+        let prepared = output.wake(turn.os).and_then(|()| output.prepare(turn.os));
+        if let Some(meddling) = prepared.map_err(|error| Trouble::Output(output.path().to_owned(), error))? {
             turn.meddled.push(meddling);
             self.batch.rewind_record(); // Its first part went with what was taken away.
             self.dirty = true;
@@ -533,16 +531,18 @@ impl<O: Os> Container<O> {
             self.barrier.get_or_insert_default();
             return Ok(());
         }
-        let ends = self.batch.unwritten_ends();
-        let mut n_bytes = output.fitting(&ends);
-        if self.batch.is_mid_record() {
-            n_bytes = n_bytes.max(ends[0]); // Its beginning is in this segment.
-        }
+        let n_bytes = if self.batch.len() as u64 <= output.room() {
+            self.batch.len()
+        } else {
+            let ends = self.batch.unwritten_ends();
+            let n_begun = if self.batch.is_mid_record() { ends[0] } else { 0 }; // Its beginning is in this segment.
+            output.fitting(&ends).max(n_begun)
+        };
         let (written, result) = output.append(turn.os, &self.batch.unwritten()[..n_bytes]);
         turn.tally.written_bytes += written as u64;
         self.batch.advance(written);
         self.dirty = true;
-        result.map_err(trouble)?;
+        result.map_err(|error| Trouble::Output(output.path().to_owned(), error))?;
         if !self.batch.is_empty() {
             self.barrier = Some(Barrier { rotate: true, release: false });
         }

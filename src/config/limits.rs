@@ -134,7 +134,7 @@ pub const ROOT_PERIOD: Duration = Duration::from_secs(1);
 /// Hot logs are polled every `clamp(hot × POLL_PER_HOT, POLL_MIN, POLL_MAX)`: under load a watch would cost an event
 /// per write, and slow the writer down threefold. At `POLL_MIN` a line waits 2 ms in the middle; a look costs several calls,
 /// which at 10 MB/s is more than the lines themselves.
-pub const POLL_PER_HOT: Duration = Duration::from_micros(800);
+pub const POLL_PER_HOT: Duration = Duration::from_millis(1);
 pub const POLL_MIN: Duration = Duration::from_millis(4);
 pub const POLL_MAX: Duration = Duration::from_millis(25);
 /// A log is steady when its file holds so much already and grew by no more than a part of that with one look: then no two

@@ -85,7 +85,13 @@ impl<O: Os> Lineage<O> {
     }
 
     pub fn log(&self) -> PathBuf {
-        self.directory.join(format!("{}-json.log", self.id))
+        const SUFFIX: &str = "-json.log";
+        // Asked for at each look: one allocation.
+        let mut log = PathBuf::with_capacity(self.directory.as_os_str().len() + 1 + self.id.len() + SUFFIX.len());
+        log.push(&self.directory);
+        log.push(&self.id);
+        log.as_mut_os_string().push(SUFFIX);
+        log
     }
 
     pub fn directory(&self) -> &Path {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use libfuzzer_sys::fuzz_target;
-use longshore::config::limits::{LINE_BYTES_MAX, PROOF_BYTES};
+use longshore::config::limits::{LINE_BYTES_MAX, PROOF_BYTES, QUANTUM_BYTES};
 use longshore::sys::FileId;
 use longshore::tail::{Chunk, Fingerprint, Lineage};
 use longshore_fuzz::{Cursor, DIRECTORY, ID, Memory, MemoryFile};
@@ -233,7 +233,8 @@ impl Reader {
 
     /// One chunk. False when there is nothing more.
     fn read(&mut self, log: &Log, part: u8) -> bool {
-        let chunk = self.lineage.read(&log.os, &mut self.buffer).expect("memory has no faults");
+        let wanted = [QUANTUM_BYTES, 1, 20, 4096][usize::from(part) % 4];
+        let chunk = self.lineage.read(&log.os, &mut self.buffer, wanted).expect("memory has no faults");
         assert!(self.buffer.len() <= LINE_BYTES_MAX + PROOF_BYTES, "{} bytes of buffer", self.buffer.len());
         match chunk {
             Chunk::Lines { offset, bytes } => {

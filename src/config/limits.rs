@@ -10,8 +10,9 @@ use crate::assemble::PIECE_RAW_BYTES;
 /// no more per byte than larger ones.
 pub const QUANTUM_BYTES: usize = 256 * 1024;
 
-/// Read at once where the batch or the segment has room for less: lines are mostly shorter when they are rendered.
-pub const READ_BYTES_MIN: usize = 16 * 1024;
+/// Read at once where the batch or the segment has room for less, which is counted in rendered bytes. A piece of a long line
+/// fits.
+pub const READ_BYTES_MIN: usize = 32 * 1024;
 
 /// Read of one log in one turn. Lines that a filter leaves out fill no batch: without a bound a log of gigabytes would be
 /// read to its end while nobody else is served and nothing is committed.
@@ -217,6 +218,7 @@ pub const PATH_COMPONENTS_MAX: usize = 8;
 pub const PATH_SUFFIX_BYTES: usize = 32;
 
 const _: () = assert!(QUANTUM_BYTES <= LINE_BYTES_MAX, "a turn can grow to one longest line");
+const _: () = assert!(PIECE_RAW_BYTES < READ_BYTES_MIN && READ_BYTES_MIN <= QUANTUM_BYTES);
 const _: () = assert!(PIECE_RAW_BYTES * 6 < QUANTUM_BYTES, "a quantum holds a piece of escaped bytes");
 const _: () = assert!(MAX_LINE_BYTES_MIN >= PIECE_RAW_BYTES);
 const _: () = assert!(MAX_LINE_BYTES_MIN <= MAX_LINE_BYTES_MAX);

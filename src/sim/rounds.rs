@@ -61,6 +61,31 @@ fn a_log_that_grows_steadily_is_asked_once_a_look_whether_there_is_more() {
     );
 }
 
+/// A look that nearly fills the batch is as much the end of it.
+#[test]
+fn a_log_that_was_read_to_its_end_is_not_looked_at_again_at_once() {
+    let mut world = World::new(EngineKind::V20, "--limit 100MB", Timing::OutcomeLater, 1, &Counters::new(0));
+    let id = world.run("web", Options::default());
+    world.say_many(&id, 1200, 170);
+    world.turns(4);
+    let say_and_look = |world: &mut World| {
+        world.os.advance(Duration::from_millis(50));
+        world.say_many(&id, 1200, 170);
+        world.step();
+    };
+    (0..8).for_each(|_| say_and_look(&mut world));
+    world.plan([]);
+    for _ in 0..4 {
+        let (n_before, n_read) = (world.all_calls().len(), world.os.read_bytes());
+        say_and_look(&mut world);
+        world.step();
+        let calls = world.all_calls().split_off(n_before);
+        assert!(world.os.read_bytes() > n_read + 1200 * 170, "it is read");
+        let n_looks = calls.iter().filter(|call| **call == "stat").count();
+        assert_eq!(n_looks, 1, "{calls:?}");
+    }
+}
+
 /// What has no room in the batch would be read again in the next turn.
 #[test]
 fn a_backlog_is_read_once() {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use memchr::memrchr;
 
-use crate::config::limits::LINE_BYTES_MAX;
+use crate::config::limits::{LINE_BYTES_MAX, QUANTUM_BYTES};
 use crate::sys::{FileId, Os, Stat};
 use crate::tail::{Fingerprint, Source};
 
@@ -192,6 +192,10 @@ impl<O: Os> Generation<O> {
                 return Ok(None); // Nothing was read yet, so no proof tells; what was seen first does.
             }
             if window[fresh.clone()].first() == Some(&0) && !self.skipping {
+                if wanted < QUANTUM_BYTES && !ended {
+                    wanted = QUANTUM_BYTES; // Nothing but NULs may be what the end of the file is still to become.
+                    continue;
+                }
                 return self.nuls(os, &buffer[fresh], ended, stat).map(Some);
             }
             if let Some(last) = memrchr(b'\n', &window[fresh.clone()]) {

@@ -11,7 +11,7 @@ fn levels() -> [Level; 2] {
 fn unescaped(text: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut results = Vec::new();
     for level in levels() {
-        for behind in [&b""[..], b"\"\\n\x01\xff", &[b'\\'; 200]] {
+        for behind in [&b""[..], b"\"\\n\x01\xff", &[b'\\'; 200], b"003c", b"03c", b"3c", b"c"] {
             let line = [text, behind].concat();
             let mut out = b"of the line before".to_vec();
             let unescaped = unescape(level, &line, text.len(), &mut out);
@@ -83,8 +83,10 @@ fn kinds_sees_every_place_and_nothing_behind() {
 #[test]
 fn escapes_at_every_place() {
     let letters = (0..=u8::MAX).map(|letter| vec![b'\\', letter]);
-    let codes =
-        ["003c", "0000", "007F", "0080", "00a0", "0100", "20AC", "fffd", "d83d", "12g4", "+123", "00+1", "000G"];
+    let codes = [
+        "003c", "0000", "007F", "0080", "00a0", "0100", "20AC", "fffd", "d83d", "12g4", "+123", "00+1", "000G", "003",
+        "00", "0", "",
+    ];
     let codes = codes.map(|code| format!("\\u{code}").into_bytes());
     let others: [&[u8]; 5] = [br"\\\", br"\\\n\\\", br#"\"\""#, br"\u001b[0m\u001b", br"\\u001b\u\u001b"];
     for escape in letters.chain(codes).chain(others.map(<[u8]>::to_vec)) {

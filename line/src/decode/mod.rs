@@ -36,7 +36,7 @@ pub struct Entry<'a> {
     pub record: RecordView<'a>,
     /// A newline ended the text; else it is a fragment.
     pub ends_line: bool,
-    /// How many bytes the container wrote for `text` and its newline: Docker replaces each invalid byte by the escape `\ufffd`, which
+    /// How many bytes the container wrote for the text and its newline: Docker replaces each invalid byte by the escape `\ufffd`, which
     /// counts as one byte; a genuine U+FFFD stands raw and counts as three (moby jsonlog marshalling).
     pub raw_bytes: u64,
 }
@@ -50,6 +50,6 @@ pub struct RecordView<'a> {
     pub text: &'a [u8],
     /// The value of `attrs`, a JSON object as it stands in the line.
     pub attrs: Option<&'a [u8]>,
-    /// The line it was decoded from, without its newline; empty when several were joined.
+    /// The line it was decoded from, without its newline; empty for what was joined of several, or split.
     pub line: &'a [u8],
 }

@@ -15,13 +15,13 @@ impl<O: Os> Container<O> {
     pub(super) fn read_on(&mut self, turn: &mut Turn<'_, O>, missing: bool) -> Result<bool, Trouble> {
         let mut moved = false;
         let mut n_read = 0;
+        let mut wanted_min = READ_BYTES_MIN;
         loop {
             let batch_max = self.batch_max(turn.quantum_bytes);
             let room = batch_max.saturating_sub(self.batch.len());
             if self.later
                 || self.finished
                 || room == 0
-                || moved && room < batch_max / 8
                 || n_read >= TURN_BYTES_MAX
                 || turn.losses.len() >= TURN_LOSSES_MAX
                 || self.barrier.is_some()
@@ -38,8 +38,12 @@ impl<O: Os> Container<O> {
                 self.quiet = true;
                 return Ok(true);
             }
+            if moved && room < batch_max / 8 {
+                return Ok(true); // A read for so little costs more than it brings.
+            }
             // What has no room in the batch would be read again in the next turn.
-            let wanted = room.clamp(READ_BYTES_MIN, QUANTUM_BYTES);
+            let wanted = room.clamp(wanted_min, QUANTUM_BYTES);
+            let n_rendered = self.batch.len();
             let chunk = match self.lineage.read(turn.os, turn.buffer, wanted) {
                 Ok(chunk) => chunk,
                 Err(error) => return Err(self.source_trouble(error)),
@@ -70,6 +74,9 @@ impl<O: Os> Container<O> {
                 }
             }
             moved = true;
+            if self.batch.len() == n_rendered {
+                wanted_min = QUANTUM_BYTES; // A filter leaves it out, or it is waste: none of it takes room.
+            }
         }
     }
 

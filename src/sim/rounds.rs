@@ -100,7 +100,8 @@ fn a_backlog_is_read_once() {
     assert!(n_bytes < text.len() as u64 * 21 / 20, "{n_bytes} bytes of {} were read", text.len());
 }
 
-/// A log of which nothing is written, because of a filter or because no line is good, fills no batch that ends its turn.
+/// A log of which nothing is written, because of a filter or because no line is good, fills no batch that ends its turn, also
+/// where the segment has room for little.
 #[test]
 fn a_long_log_that_nobody_wants_is_read_in_turns() {
     let bad: Vec<u8> = b"what somebody else writes, and no entry of a log at all\n".repeat(TURN_BYTES_MAX / 8);
@@ -111,9 +112,11 @@ fn a_long_log_that_nobody_wants_is_read_in_turns() {
         );
         unwanted.push(b'\n');
     }
-    for text in [unwanted, bad] {
-        let mut world =
-            World::new(EngineKind::V20, "--exclude-regex unwanted", Timing::OutcomeLater, 1, &Counters::new(0));
+    let wanted: Vec<u8> =
+        b"{\"log\":\"wanted\\n\",\"stream\":\"stdout\",\"time\":\"2026-11-25T00:00:00.000000001Z\"}\n".repeat(1700);
+    for text in [unwanted.clone(), bad, [wanted, unwanted].concat()] {
+        let flags = "--exclude-regex unwanted --limit 64KiB"; // 1,700 lines take 64,600 bytes.
+        let mut world = World::new(EngineKind::V20, flags, Timing::OutcomeLater, 1, &Counters::new(0));
         let long = world.run("long", Options::default());
         let log = world.docker.directory(&long).join(format!("{long}-json.log"));
         world.os.engine_write_whole(&log, &text).unwrap();

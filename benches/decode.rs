@@ -13,6 +13,7 @@ use corpus::Kind;
 use decoding::{WORKLOADS, decode_lines};
 use longshore::assemble::Unfinished;
 use longshore::batch::Batch;
+use longshore::config::limits::QUANTUM_BYTES;
 use longshore::filter::{Redaction, TextFilter};
 use longshore::format::{Formatter, Metadata, Template};
 use longshore::pipe::{Pipe, Tally};
@@ -70,7 +71,6 @@ fn measure(name: &str, kind: Kind, corpus_bytes: usize, rounds: usize) {
 
 /// All that is done for a line: decoded, joined, filtered, rendered into a batch of a quantum. And how much came out.
 fn piped(corpus: &[u8], rounds: usize) -> (f64, usize) {
-    const QUANTUM_BYTES: usize = 256 << 10;
     let shape = Shape {
         formatter: Formatter::text(&Template::default(), &Metadata::default()),
         max_line_bytes: 1 << 20,

@@ -96,23 +96,16 @@ impl Assembler {
         // Docker cuts at 16,384 bytes of what the container wrote; a shorter piece without a newline is the last thing
         // before the stream ended (docker.md: "EOF tail").
         let ends = entry.ends_line || entry.raw_bytes < PIECE_RAW_BYTES as u64;
-        let body = entry.record.text;
-        if ends && self.unfinished.chains.is_empty() && self.unfinished.ended.is_empty() && body.len() <= bytes_max {
+        let fits = entry.record.text.len() <= bytes_max;
+        if ends && self.unfinished.chains.is_empty() && self.unfinished.ended.is_empty() && fits {
             emit(&entry.record);
             return;
         }
-        self.join(entry, body, ends, bytes_max, emit);
+        self.join(entry, ends, bytes_max, emit);
     }
 
     #[inline(never)]
-    fn join(
-        &mut self,
-        entry: &Entry<'_>,
-        body: &[u8],
-        ends: bool,
-        bytes_max: usize,
-        emit: &mut impl FnMut(&RecordView<'_>),
-    ) {
+    fn join(&mut self, entry: &Entry<'_>, ends: bool, bytes_max: usize, emit: &mut impl FnMut(&RecordView<'_>)) {
         let open = self.unfinished.chains.iter().position(|chain| chain.stream == entry.record.stream);
         let open = match open {
             Some(ix) if self.unfinished.chains[ix].time != entry.record.time => {
@@ -124,7 +117,7 @@ impl Assembler {
         };
         if open.is_none() && self.is_late(entry) {
             self.counted.late += 1;
-            if ends && body.is_empty() {
+            if ends && entry.record.text.is_empty() {
                 return; // Only the newline of the line that was ended: it has one already.
             }
         }
@@ -139,7 +132,7 @@ impl Assembler {
         });
         let chain = &mut self.unfinished.chains[ix];
         let text = Arc::make_mut(&mut chain.text);
-        text.extend_from_slice(body);
+        text.extend_from_slice(entry.record.text);
         while text.len() > bytes_max {
             let at = split_point(text, bytes_max);
             emit(&joined(chain.stream, chain.time, &text[..at], chain.attrs.as_deref()));
